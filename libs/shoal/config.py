@@ -1,0 +1,36 @@
+"""What a process is told by its environment, read once at start."""
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from shoal.errors import Invalid
+from shoal.names import Names
+
+
+class BusConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach NATS. `names` holds the prefix and the name of the JetStream API as this process sees it."""
+
+    servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
+    creds: str | None = None
+    ca: str | None = None
+    inbox_prefix: str = "_INBOX"
+    names: Names = Names()
+
+
+def bus_config(env: Mapping[str, str] = os.environ) -> BusConfig:
+    """From `NATS_URL` (comma-separated), `NATS_CREDS`, `NATS_CA`, `NATS_INBOX_PREFIX`, `SHOAL_PREFIX`, `SHOAL_JS_API`.
+
+    Raises: Invalid if a file that is named does not exist.
+    """
+    for name in ("NATS_CREDS", "NATS_CA"):
+        if (path := env.get(name)) and not os.path.exists(path):  # noqa: PTH110  (pathlib costs start-up time of the CLI)
+            raise Invalid(f"there is no file {path}", path=name)
+    return BusConfig(
+        servers=tuple(s.strip() for s in env.get("NATS_URL", "nats://127.0.0.1:4222").split(",") if s.strip()),
+        creds=env.get("NATS_CREDS"),
+        ca=env.get("NATS_CA"),
+        inbox_prefix=env.get("NATS_INBOX_PREFIX", "_INBOX"),
+        names=Names(prefix=env.get("SHOAL_PREFIX", "shoal"), js=env.get("SHOAL_JS_API", "$JS.API")),
+    )
