@@ -60,14 +60,20 @@ class GetRequest(Body, kw_only=True):
 
 
 class ListRequest(Body, kw_only=True):
+    """A reply holds as many objects as fit a message (or `limit`, if that is less); then `continue_` asks for the next."""
+
     label_selector: str = ""
     field_selector: str = ""
+    limit: int = 0
+    continue_: str = msgspec.field(default="", name="continue")
 
 
 class ListReply(Body, kw_only=True):
+    """Every page carries the revision of the first: a watch from there shows whatever changed between two pages."""
+
     kind: str
     api_version: str
-    metadata: dict[str, str] = {}  # resourceVersion
+    metadata: dict[str, str] = {}  # resourceVersion; continue while there is more
     items: list[msgspec.Raw] = []
 
 
@@ -103,10 +109,17 @@ class PatchRequest(Body, kw_only=True):
 
 
 class DeleteRequest(Body, kw_only=True):
+    """`force` with a grace period of 0 removes the record of a pod at once, whatever its node says or does not say.
+
+    The reply is the object: with a deletionTimestamp while it lives on, as it was last where it is gone.
+    """
+
     name: str
     uid: str = ""
+    resource_version: str = ""
     propagation_policy: str = "Background"  # Foreground, Orphan
     grace_period_seconds: int | None = None
+    force: bool = False
     dry_run: bool = False
 
 
@@ -118,11 +131,13 @@ class ScaleRequest(Body, kw_only=True):
 
 
 class EventsRequest(Body, kw_only=True):
-    """Namespace by the subject (`_` = all). Filters by the object an event is about; "" = any."""
+    """Namespace by the subject (`_` = all). Filters by the object an event is about; "" = any. Pages as a list does."""
 
     resource: str = ""
     name: str = ""
     uid: str = ""
+    limit: int = 0
+    continue_: str = msgspec.field(default="", name="continue")
 
 
 # --- sessions: logs and exec, pulled by the asker ---------------------------------------------------------------------------

@@ -22,12 +22,15 @@ class Synced(msgspec.Struct, frozen=True):
 
 
 class Put(msgspec.Struct, frozen=True):
-    """`expected`: the revision this write was decided on; 0 = the key must not exist."""
+    """`expected`: the revision this write was decided on; 0 = the key must not exist. `ttl_s`: then the server removes
+    the entry, without a marker (a freed pod range rests so; 0 = it stays).
+    """
 
     key: str
     value: bytes
     expected: int
     traceparent: str = ""
+    ttl_s: int = 0
 
 
 class Delete(msgspec.Struct, frozen=True):
