@@ -5,9 +5,11 @@ on the wire, and leave out what has its default. Decoding a stored record ignore
 versions can read each other; user input is decoded strictly by `model.manifest`.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 _ACRONYMS = {
     "ip": "IP", "ips": "IPs", "cidr": "CIDR", "cidrs": "CIDRs", "id": "ID", "pid": "PID",
@@ -81,9 +83,11 @@ class Condition(Record, frozen=True, kw_only=True):
     last_heartbeat_time: str | None = None
 
 
-def always(value: str) -> str:
-    """A default that is written all the same: msgspec leaves out plain defaults, and an object must name its kind."""
-    made: str = msgspec.field(default_factory=lambda: value)
+def always(value: T) -> T:
+    """A default that is written all the same: msgspec leaves out plain defaults, but an object must name its kind, and
+    Kubernetes writes some zeros (`replicas: 0`).
+    """
+    made: T = msgspec.field(default_factory=lambda: value)
     return made
 
 
