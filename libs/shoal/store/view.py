@@ -284,9 +284,11 @@ class View:
     def before(self, key: ObjectKey) -> Stored[Any] | None:
         """The object as it was before the last `apply`, None if that did not touch it or it did not exist."""
         known = self._before.get(key)
-        if known is None or known[0] is None:
+        if known is None:
             return None
         entry, observed, made, ready = known
+        if entry is None:
+            return None
         if not ready:
             made = self._make(key, entry, observed)
             self._before[key] = (entry, observed, made, True)
