@@ -41,7 +41,8 @@ ATTRIBUTES = {
     "revision": "shoal.revision",
 }
 
-_TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
+# A later version may add fields: they are not handed on, since what a stranger sent ends up in our headers.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _current: ContextVar[str] = ContextVar("traceparent", default="")
 _tracer: "Tracer | None" = None
 _provider: "TracerProvider | None" = None
@@ -54,7 +55,7 @@ def new_traceparent() -> str:
 
 def trace_id(traceparent: str) -> str:
     """The 32 digits by which Jaeger finds it; "" for what is no traceparent."""
-    found = _TRACEPARENT.match(traceparent)
+    found = _TRACEPARENT.fullmatch(traceparent)
     return found[1] if found else ""
 
 
@@ -118,7 +119,8 @@ def span(
     traceparent (a client may send anything) counts as none.
     """
     if _tracer is None:
-        return Span(parent if _TRACEPARENT.match(parent) else new_traceparent())
+        found = _TRACEPARENT.fullmatch(parent)
+        return Span(f"00-{found[1]}-{found[2]}-{found[3]}" if found else new_traceparent())
     return _recorded(_tracer, name, parent, links, start_ns, attributes)
 
 
@@ -145,7 +147,7 @@ def _recorded(
 def _context_of(traceparent: str) -> "SpanContext | None":
     from opentelemetry.trace import SpanContext, TraceFlags
 
-    found = _TRACEPARENT.match(traceparent)
+    found = _TRACEPARENT.fullmatch(traceparent)
     if not found:
         return None
     return SpanContext(int(found[1], 16), int(found[2], 16), is_remote=True, trace_flags=TraceFlags(int(found[3], 16)))
