@@ -1,0 +1,101 @@
+"""Who a process is, beyond its pid: pids are used again, and a pidfile must never kill a stranger.
+
+A process is known by its pid together with the time it started (field 22 of /proc/<pid>/stat, in clock ticks since
+boot). Signals go through a pidfd: opened first, compared second, so that nobody can slip in between.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """`started`: clock ticks since boot. 0 is no process."""
+
+    pid: int = 0
+    started: int = 0
+
+
+def identify(pid: int) -> Identity | None:
+    """None if there is no such process, or it has ended and only waits to be reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()  # the name in parentheses may hold anything
+    return None if fields[0] in "ZX" else Identity(pid, int(fields[19]))
+
+
+def alive(process: Identity) -> bool:
+    return process.pid > 0 and identify(process.pid) == process
+
+
+def send(process: Identity, number: int) -> bool:
+    """Signal that very process; False if it is gone."""
+    if process.pid <= 0:
+        return False
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        return False
+    try:
+        if not alive(process):
+            return False
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def wait_gone(process: Identity, seconds: float) -> bool:
+    """Wait (blocking) until it has ended; False if it has not within `seconds`."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        return True
+    try:
+        if not alive(process):
+            return True
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(handle)
+
+
+def end(processes: Iterable[Identity], *, seconds: float) -> None:
+    """SIGTERM to all, SIGKILL to those that are left after `seconds`. Blocking."""
+    left = [p for p in processes if send(p, signal.SIGTERM)]
+    deadline = time.monotonic() + seconds
+    left = [p for p in left if not wait_gone(p, max(0.0, deadline - time.monotonic()))]
+    for process in left:
+        send(process, signal.SIGKILL)
+    for process in left:
+        wait_gone(process, 5.0)
+
+
+def write_pidfile(path: Path, pid: int) -> Identity:
+    """Raises: ProcessLookupError if there is no such process."""
+    found = identify(pid)
+    if found is None:
+        raise ProcessLookupError(pid)
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_bytes(msgspec.json.encode(found))
+    fresh.replace(path)
+    return found
+
+
+def read_pidfile(path: Path) -> Identity | None:
+    """The process that a pidfile names, if it is still that one."""
+    with suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+        found = msgspec.json.decode(path.read_bytes(), type=Identity)
+        return found if alive(found) else None
+    return None
