@@ -1,0 +1,162 @@
+"""The rules of the house that no linter knows. A rule that is broken names the file and the line."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*(ROOT / "libs").rglob("*.py"), *(ROOT / "services").rglob("*.py")])
+SERVICES = ("api", "node_agent", "replica_controller", "scheduler", "service_proxy")
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# How a subject, stream, bucket or key begins, and how a label or annotation of ours does.
+WIRE_WORDS = (
+    "$KV.",
+    "$JS.",
+    "$SRV.",
+    "KV_",
+    "shoal.",
+    "desired.",
+    "observed.",
+    "bound.",
+    "shared.",
+    "system.",
+    "io.shoal.",
+)
+# A word that only looks like one: modules (`python -m shoal.api`) and the names of this distribution's files.
+NOT_WIRE = ("shoal.api", "shoal.cli", "shoal.local", "shoal.node_agent", "shoal.replica_controller", "shoal.scheduler",
+            "shoal.service_proxy", "shoal.telemetry")  # fmt: skip
+SPELLED_IN = {"libs/shoal/names.py"}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def literals(path: Path) -> Iterator[tuple[int, str]]:
+    """Every string of the code but docstrings: (line, text)."""
+    tree = ast.parse(path.read_text())
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.lineno, node.value
+
+
+def test_names_on_the_wire_are_spelled_in_one_module() -> None:
+    spelled = [
+        f"{relative(path)}:{line}: {text!r}"
+        for path in SOURCES
+        if relative(path) not in SPELLED_IN
+        for line, text in literals(path)
+        if text.startswith(WIRE_WORDS) and not text.startswith(NOT_WIRE)
+    ]
+    assert spelled == []
+
+
+def test_logs_are_imported_from_the_one_place_that_keeps_them_cheap() -> None:
+    """`import structlog` by itself brings rich: 150 ms and 7 MB a process (telemetry/logs.py)."""
+    offenders = [
+        f"{relative(path)}:{node.lineno}"
+        for path in SOURCES
+        if relative(path) != "libs/shoal/telemetry/logs.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(a.name.startswith("structlog") for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("structlog"))
+    ]
+    assert offenders == []
+
+
+def test_shoal_is_a_namespace_package_in_two_roots() -> None:
+    assert not (ROOT / "libs/shoal/__init__.py").exists()
+    assert not (ROOT / "services/shoal/__init__.py").exists()
+    libs = {p.name for p in (ROOT / "libs/shoal").iterdir()}
+    services = {p.name for p in (ROOT / "services/shoal").iterdir()}
+    assert libs & services <= {"__pycache__"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_a_start_and_a_shell(service: str) -> None:
+    folder = ROOT / "services/shoal" / service
+    assert (folder / "__main__.py").is_file()
+    assert (folder / "service.py").is_file()
+    assert "async def serve(" in (folder / "service.py").read_text()
+
+
+def test_import_rules_cover_every_package() -> None:
+    """A package that appears must be put under the rules; import-linter alone would not miss it."""
+    contracts = {c["name"]: c for c in PROJECT["tool"]["importlinter"]["contracts"]}
+    libs = {
+        f"shoal.{p.stem}" for p in (ROOT / "libs/shoal").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
+    services = {f"shoal.{p.name}" for p in (ROOT / "services/shoal").iterdir() if (p / "__init__.py").exists()}
+    assert set(contracts["libs import no service"]["source_modules"]) == libs
+    assert set(contracts["libs import no service"]["forbidden_modules"]) == services
+    assert set(contracts["services import no other service"]["modules"]) == services
+
+
+def test_a_module_that_decides_is_under_the_rule_that_it_does_no_io() -> None:
+    """Every module of a service with a pure entry (`decide`, `plan`, `place`, `admit`) belongs on import-linter's list."""
+    (contract,) = (c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["name"] == "what decides does no I/O")
+    listed = set(contract["source_modules"])
+    pure_names = {"decide", "plan", "place", "admit"}
+    unlisted = []
+    for path in SOURCES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts[1:]).removesuffix(".__init__")
+        if any(module == m or module.startswith(m + ".") for m in listed):
+            continue
+        tree = ast.parse(path.read_text())
+        functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+        if functions & pure_names:
+            unlisted.append(f"{relative(path)}: {sorted(functions & pure_names)}")
+    assert unlisted == []
+
+
+def test_the_lock_is_that_of_the_project() -> None:
+    """`uv lock --check` asks the index; that every requirement is locked as it is written can be seen without it."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    (own,) = (p for p in lock["package"] if p["name"] == "shoal")
+    locked = {p["name"] for p in lock["package"]}
+    written = {_project(r) for r in PROJECT["project"]["dependencies"]}
+    for extra in PROJECT["project"]["optional-dependencies"].values():
+        written |= {_project(r) for r in extra}
+    for group in PROJECT["dependency-groups"].values():
+        written |= {_project(r) for r in group}
+    assert written <= locked
+    assert {r["name"] for r in own["metadata"]["requires-dist"]} == written - {
+        _project(r) for group in PROJECT["dependency-groups"].values() for r in group
+    }
+
+
+def _project(requirement: str) -> str:
+    for mark in "[<>=!~; ":
+        requirement = requirement.partition(mark)[0]
+    return requirement.lower().replace("_", "-")
+
+
+# Modules that only the other extras bring. A host that only joins has none of them.
+NOT_ON_A_NODE = ("yaml", "cyclopts", "rich", "numpy", "opentelemetry", "requests", "pyroute2")
+
+
+@pytest.mark.parametrize("service", ["node_agent", "service_proxy"])
+def test_a_node_needs_only_its_extra(service: str) -> None:
+    code = (
+        "import sys, importlib, pkgutil\n"
+        f"for name in {NOT_ON_A_NODE!r}: sys.modules[name] = None\n"
+        f"package = importlib.import_module('shoal.{service}')\n"
+        "for m in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
