@@ -1,7 +1,7 @@
 """Events (v1 Event objects): one message a subject in a stream of their own, the newest, kept an hour.
 
-The subject names the object, who tells and the reason; so the same thing told again replaces its message, and counts. An event is a
-note for people: it is published at most once, nothing waits for it and nothing is decided by it.
+The subject names the object, who tells and the reason; so the same thing told again replaces its message, and counts.
+An event is a note for people: it is published at most once, nothing waits for it and nothing is decided by it.
 """
 
 import hashlib
