@@ -1,0 +1,36 @@
+"""What a controller is: three pure questions. The shell (`shell.py`) does everything else."""
+
+from collections.abc import Hashable, Iterable
+from typing import Any, Protocol, runtime_checkable
+
+from shoal.controller.actions import Decision
+from shoal.names import ObjectKey
+from shoal.store.view import View
+
+
+class Controller(Protocol):
+    """`filters`: the keys of the bucket it must see, as the watch takes them. Subclass it, or just look like it.
+
+    `keys` turns "this object was touched" into what has to be looked at; `view.before(touched)` is the object as it was
+    before. It must be cheap and total: it is asked for every entry, by a process that stands by too.
+    `decide` looks at one key. It is pure (`now`: Unix seconds), and settles: the actions done, it decides nothing more.
+    """
+
+    name: str
+    filters: tuple[str, ...]
+
+    def keys(self, touched: ObjectKey, view: View) -> Iterable[Hashable]: ...
+
+    def decide(self, key: Any, view: View, now: float) -> Decision: ...
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """A controller that decides better about many keys at once, upon what it has just decided itself.
+
+    `undone`: the unit of this key was refused, or nobody knows what became of it; what was assumed of it is void.
+    """
+
+    def decide_many(self, keys: list[Any], view: View, now: float) -> Iterable[tuple[Any, Decision]]: ...
+
+    def undone(self, key: Any) -> None: ...
