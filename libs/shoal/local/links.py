@@ -1,7 +1,7 @@
 """The network of a lab: bridges in the lab's own namespace, a veth to each host, one more to the root namespace.
 
     root ns          lab ns                          host ns
-    shoal-labN ────  up         link1 ── h1 ───────  eth0   (h1)
+    shoal-labN ────  uplink     link1 ── h1 ───────  eth0   (h1)
      .1                .2       (bridge)  h2 ──────  eth0   (h2)
                                  .1       ...
 
@@ -65,14 +65,14 @@ def bridge(link: int) -> str:
 def build(plan: Plan, lab_pid: int) -> None:
     """Uplink and bridges. `lab_pid`: the process that holds the lab's namespace."""
     _ip(
-        f"link add {plan.uplink} type veth peer name up netns {lab_pid}",
+        f"link add {plan.uplink} type veth peer name uplink netns {lab_pid}",
         f"address add {plan.root_address}/30 dev {plan.uplink}",
         f"link set {plan.uplink} up",
         f"route add {plan.block} via {plan.lab_address} dev {plan.uplink}",
     )
     lines = [
-        f"address add {plan.lab_address}/30 dev up",
-        "link set up up",
+        f"address add {plan.lab_address}/30 dev uplink",
+        "link set uplink up",
         f"route add default via {plan.root_address}",
     ]
     for link in range(plan.links):
@@ -99,6 +99,13 @@ def attach(plan: Plan, host: str, lab_pid: int, host_pid: int) -> None:
         "link set eth0 up",
         f"route add default via {plan.gateway(link)}",
         inside=host_pid,
+    )
+
+
+def detach(host: str, lab_pid: int) -> None:
+    """Remove what is left of a host's cable: a dead namespace takes its end away, but not at once."""
+    subprocess.run(
+        ["nsenter", "-t", str(lab_pid), "-n", "ip", "link", "del", host], stderr=subprocess.DEVNULL, check=False
     )
 
 

@@ -14,7 +14,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
       ""             as soon as it runs
       "notify"       READY=1 by NOTIFY_SOCKET
       "file:PATH"    the file exists (removed before each start)
-      "tcp:HOST:PORT" something there accepts
+      "tcp:HOST:PORT" something there accepts and greets (nats-server); "port:HOST:PORT": accepts
       "http:SOCKET"  GET /_ping on that unix socket answers (an engine)
     `needs`: started once these are ready; stopped before them. `cgroup`: the directory of a cgroup that it starts in.
     `prepare`: a command run to its end before each start; `kill_cgroup`: whatever is left in there is killed before.

@@ -61,20 +61,23 @@ class Readiness:
                 return os.path.exists(self._where)  # noqa: ASYNC240, PTH110  (a local file)
             case "tcp":
                 host, _, port = self._where.rpartition(":")
-                return await _answers(host, int(port))
+                return await _answers(host, int(port), greets=True)
+            case "port":
+                host, _, port = self._where.rpartition(":")
+                return await _answers(host, int(port), greets=False)
             case "http":
                 return await _pings(self._where)
             case _:
                 return True
 
 
-async def _answers(host: str, port: int) -> bool:
-    """Something accepts there, and greets (nats-server does)."""
+async def _answers(host: str, port: int, *, greets: bool) -> bool:
+    """Something accepts there, and (`greets`) speaks first, as nats-server does."""
     try:
         async with asyncio.timeout(TRY_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
             try:
-                return bool(await reader.readline())
+                return not greets or bool(await reader.readline())
             finally:
                 writer.close()
     except (OSError, TimeoutError):

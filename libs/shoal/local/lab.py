@@ -1,0 +1,420 @@
+"""Several real Docker hosts on one Linux machine: `shoal lab`, and the ground that tests and benchmarks stand on.
+
+    async with Lab.started(hosts=3) as lab: ...        # or Lab.up / Lab.open / lab.down
+
+A host is a network, a mount namespace, a host name and an engine of its own, with an agent and a proxy inside. Bridge,
+nats-server and control plane are in the lab's own namespace. One supervisor runs it all; everything hangs on processes,
+so that ending them ends the lab (engine.py, links.py). Needs root.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from shoal.errors import AlreadyExists, Invalid, NotFound, Unavailable
+from shoal.local import cluster, engine, images, links, processes, ranges
+from shoal.local.cluster import ClusterSpec
+from shoal.local.control import Control, launch, leftovers
+from shoal.local.engine import EngineSpec
+from shoal.local.engine_client import EngineClient
+from shoal.local.jaeger import BINARIES, Jaeger, find_binary
+from shoal.local.program import Program, Report
+
+BASE = Path("/var/lib/shoal/labs")
+DEFAULT_NAME = "lab"
+NATS_PORT = 4222
+KEEPER = "lab/keeper"
+CONTROL_PLANE = "control"  # takes the place of a host where its processes are meant
+HOST_PARTS = ("engine", "agent", "proxy")
+UP_SECONDS = 90.0
+Say = Callable[[str], None]
+
+
+class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`lab.json`: what must be known to use, or to clear away, a lab."""
+
+    name: str
+    plan: links.Plan
+    cluster_cidr: str
+    env: dict[str, str] = {}
+    jaeger: Jaeger | None = None
+
+
+def base() -> Path:
+    return Path(os.environ.get("SHOAL_LAB_DIR") or BASE)
+
+
+class Lab:
+    """A lab that runs. Hosts are `h1`, `h2`, ...; `control` stands for nats and the control plane."""
+
+    def __init__(self, record: LabRecord) -> None:
+        self.record = record
+        self.name = record.name
+        self.directory = base() / record.name
+        self.control = Control(self.directory)
+
+    # --- coming and going ------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def up(
+        cls,
+        name: str = DEFAULT_NAME,
+        *,
+        hosts: int = 3,
+        link_count: int = 1,
+        env: Mapping[str, str] | None = None,
+        with_jaeger: bool = False,
+        cluster_cidr: str = ranges.CLUSTER,
+        say: Say = lambda _: None,
+    ) -> Self:
+        """Bring one up; `env` goes to every process. Cleared away again if that fails.
+
+        Raises: AlreadyExists if a lab of that name runs; Invalid, Unavailable.
+        """
+        engine.require(why="to run a lab's hosts", say=say)
+        binary = find_binary() if with_jaeger else None
+        if with_jaeger and binary is None:
+            raise Unavailable(f"there is no Jaeger ({' or '.join(BINARIES)}) on the PATH")
+        with _locked():
+            record = await asyncio.to_thread(_reserve, name, hosts, link_count, dict(env or {}), binary, cluster_cidr)
+        lab = cls(record)
+        try:
+            await lab._start(say)
+        except BaseException:
+            await lab.down()
+            raise
+        return lab
+
+    @classmethod
+    def open(cls, name: str = DEFAULT_NAME) -> Self:
+        """Raises: NotFound if no lab of that name runs."""
+        found = read_record(name)
+        if found is None or Control(base() / name).process() is None:
+            running = ", ".join(r.name for r in running_labs()) or "none runs"
+            raise NotFound(f"there is no lab {name!r} ({running}); `shoal lab up` starts one")
+        return cls(found)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, name: str = "", *, hosts: int = 3, **options: object) -> AsyncIterator[Self]:
+        """A lab of a name of its own for the length of a block."""
+        lab = await cls.up(name or f"t{secrets.token_hex(3)}", hosts=hosts, **options)  # type: ignore[arg-type]
+        try:
+            yield lab
+        finally:
+            await lab.down()
+
+    async def down(self) -> None:
+        """End it all, at once. What is left of a lab that failed half-way goes too."""
+        with contextlib.suppress(Unavailable):
+            await self.control.kill([], hold=True)
+        await asyncio.to_thread(self._kill_engines)
+        await self.control.shutdown()
+        await asyncio.to_thread(self._clear)
+
+    async def _start(self, say: Say) -> None:
+        await launch(self.directory, env=cluster.base_env())
+        say(f"{len(self.hosts)} hosts: namespaces, links, engines")
+        keepers = [engine.keeper(self._engine(host), program=f"{host}/keeper") for host in self.hosts]
+        await self.control.add([_lab_keeper(self.directory), *keepers])
+        pids = {name: report.process.pid for name, report in (await self.control.wait(seconds=20)).items()}
+        await asyncio.to_thread(self._plumb, pids)
+        inside = _inside(pids[KEEPER])
+        programs = [cluster.nats(self._cluster, wrap=inside)]
+        programs += [self.record.jaeger.program(inside)] if self.record.jaeger else []
+        for host in self.hosts:
+            programs += self._host_programs(host, pids[f"{host}/keeper"])
+        programs += [cluster.control(self._cluster, process, wrap=inside) for process in cluster.CONTROL]
+        await self.control.add(programs)
+        say("nats-server and the control plane; images for the hosts")
+        async with asyncio.TaskGroup() as tasks:
+            for host in self.hosts:
+                tasks.create_task(self._load_images(host), name=f"images of {host}")
+        await self.control.wait(seconds=UP_SECONDS)
+
+    def _plumb(self, pids: Mapping[str, int]) -> None:
+        links.build(self.record.plan, pids[KEEPER])
+        for host in self.hosts:
+            links.attach(self.record.plan, host, pids[KEEPER], pids[f"{host}/keeper"])
+
+    async def _load_images(self, host: str) -> None:
+        await self.control.wait([f"{host}/engine"], seconds=UP_SECONDS)
+        await asyncio.to_thread(images.build, EngineClient(self.docker_socket(host)))
+
+    def _host_programs(self, host: str, keeper_pid: int, env: Mapping[str, str] | None = None) -> list[Program]:
+        spec = self._engine(host)
+        started = engine.engine(spec, keeper_pid, program=f"{host}/engine", needs=[f"{host}/keeper"])
+        return [started, *(self._node_program(host, process, keeper_pid, env) for process in cluster.NODE)]
+
+    def _node_program(self, host: str, process: str, keeper_pid: int, env: Mapping[str, str] | None) -> Program:
+        spec = self._engine(host)
+        return cluster.node(
+            self._cluster,
+            process,
+            program=f"{host}/{process}",
+            node=host,
+            state=spec.directory / "node",
+            socket=str(spec.socket),
+            needs=[f"{host}/engine", cluster.NATS],
+            extra=env,
+            wrap=lambda argv: engine.enter(keeper_pid, argv, own_network=True),
+        )
+
+    def _kill_engines(self) -> None:
+        for host in self.hosts:
+            engine.kill_all(self._engine(host))
+
+    def _clear(self) -> None:
+        processes.end(leftovers(self.directory), seconds=0.5)
+        subprocess.run(["ip", "link", "del", self.record.plan.uplink], stderr=subprocess.DEVNULL, check=False)
+        for host in self.hosts:
+            engine.clear(self._engine(host), data=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # --- what is where -----------------------------------------------------------------------------------------------
+
+    @property
+    def hosts(self) -> list[str]:
+        return self.record.plan.hosts
+
+    @property
+    def nats_url(self) -> str:
+        return self._cluster.nats_url
+
+    def docker_socket(self, host: str) -> str:
+        """The path of that host's engine's unix socket, reachable from every namespace."""
+        return str(self._engine(self._known(host)).socket)
+
+    def address(self, host: str) -> str:
+        return str(self.record.plan.address(self._known(host)))
+
+    def log(self, program: str) -> Path:
+        """Of `api`, `h1/agent`, ..."""
+        return self.control.log(program)
+
+    def environment(self, host: str = "") -> dict[str, str]:
+        """What points a client at this cluster, and with `host` at that host's engine too."""
+        found = {"NATS_URL": self.nats_url}
+        if self.record.jaeger:
+            found["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.record.jaeger.otlp_endpoint
+        if host:
+            found["DOCKER_HOST"] = f"unix://{self.docker_socket(host)}"
+        return found
+
+    async def processes(self) -> dict[str, Report]:
+        return await self.control.status()
+
+    async def pid(self, program: str) -> int:
+        """Raises: NotFound if it does not run."""
+        report = (await self.control.status()).get(program)
+        if report is None or report.process.pid == 0:
+            raise NotFound(f"{program} does not run in lab {self.name}")
+        return report.process.pid
+
+    @property
+    def _cluster(self) -> ClusterSpec:
+        traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.record.jaeger.otlp_endpoint} if self.record.jaeger else {}
+        return ClusterSpec(
+            host=str(self.record.plan.nats_address),
+            port=NATS_PORT,
+            store=self.directory / "store",
+            name=f"shoal-{self.name}",
+            cluster_cidr=self.record.cluster_cidr,
+            extra=traced | self.record.env,
+        )
+
+    def _engine(self, host: str) -> EngineSpec:
+        return EngineSpec(
+            name=f"shoal-{self.name}-{host}", directory=self.directory / host, hostname=host, own_network=True
+        )
+
+    def _known(self, host: str) -> str:
+        name = f"h{host}" if host.isdigit() else host
+        if name not in self.hosts:
+            raise NotFound(f"lab {self.name} has no host {host!r}; it has {', '.join(self.hosts)}")
+        return name
+
+    # --- faults ----------------------------------------------------------------------------------------------------------
+
+    async def cut(self, host: str) -> None:
+        """Pull the host's cable: it reaches nobody, nobody reaches it; what runs on it goes on."""
+        await asyncio.to_thread(links.cable, self._known(host), await self.pid(KEEPER), plugged=False)
+
+    async def heal(self, host: str) -> None:
+        await asyncio.to_thread(links.cable, self._known(host), await self.pid(KEEPER), plugged=True)
+
+    async def is_cut(self, host: str) -> bool:
+        return not await asyncio.to_thread(links.plugged, self._known(host), await self.pid(KEEPER))
+
+    async def kill(self, host: str, part: str = "all", *, restart: bool = True) -> None:
+        """SIGKILL. `all` of a host is a power cut: every process, container, mount, link and rule of it is gone at once.
+
+        Without `restart` it stays down until `restart()`; with it the supervisor starts it again (a host: it boots).
+        """
+        if host == CONTROL_PLANE or part != "all":
+            await self.control.kill(self._programs(host, part), hold=not restart)
+            return
+        host = self._known(host)
+        unplugged = await self.is_cut(host)
+        await self.control.kill([*self._programs(host, "all"), f"{host}/keeper"], hold=True)
+        await asyncio.to_thread(engine.kill_all, self._engine(host))
+        if restart:
+            await self._boot(host, unplugged=unplugged)
+
+    async def restart(self, host: str, part: str = "all", *, env: Mapping[str, str] | None = None) -> None:
+        """Stop in order what runs, start, and wait until it is ready. `env`: for the agent and proxy, from now on."""
+        names = self._programs(host, part)
+        if host != CONTROL_PLANE and part == "all":
+            host = self._known(host)
+            unplugged = await self.is_cut(host)
+            await self.control.stop([*names, f"{host}/keeper"])
+            await self._boot(host, unplugged=unplugged, env=env)
+        elif env is not None:
+            host = self._known(host)
+            programs = self._host_programs(host, await self.pid(f"{host}/keeper"), env)
+            await self.control.add([p for p in programs if p.name in names])
+        else:
+            await self.control.stop(names)
+            await self.control.start(names)
+        await self.control.wait(names, seconds=UP_SECONDS)
+
+    async def _boot(self, host: str, *, unplugged: bool, env: Mapping[str, str] | None = None) -> None:
+        """A host from nothing but its disk: namespaces, cable, engine, agent, proxy."""
+        keeper = f"{host}/keeper"
+        await self.control.add([engine.keeper(self._engine(host), program=keeper)])
+        await self.control.wait([keeper], seconds=20)
+        lab_pid, keeper_pid = await self.pid(KEEPER), await self.pid(keeper)
+        await asyncio.to_thread(links.detach, host, lab_pid)
+        await asyncio.to_thread(links.attach, self.record.plan, host, lab_pid, keeper_pid)
+        if unplugged:
+            await asyncio.to_thread(links.cable, host, lab_pid, plugged=False)
+        await self.control.add(self._host_programs(host, keeper_pid, env))
+
+    def _programs(self, host: str, part: str) -> list[str]:
+        """Raises: NotFound for a host or a part that there is not."""
+        known = (cluster.NATS, *cluster.CONTROL) if host == CONTROL_PLANE else HOST_PARTS
+        prefix = "" if host == CONTROL_PLANE else f"{self._known(host)}/"
+        if part != "all" and part not in known:
+            raise NotFound(f"{part!r} is no part of {host}; it is one of {', '.join(known)}, all")
+        return [f"{prefix}{name}" for name in (known if part == "all" else (part,))]
+
+    # --- inside ------------------------------------------------------------------------------------------------------------
+
+    async def command(self, host: str, argv: Sequence[str]) -> list[str]:
+        """`argv` as it runs inside a host's namespaces (or, for `control`, in the lab's network)."""
+        if host == CONTROL_PLANE:
+            return ["nsenter", "-t", str(await self.pid(KEEPER)), "-n", "--", *argv]
+        return engine.enter(await self.pid(f"{self._known(host)}/keeper"), list(argv), own_network=True)
+
+    async def run(self, host: str, *argv: str, check: bool = True) -> str:
+        """Run it inside, and give its output. Raises: Unavailable if it fails and `check`."""
+        process = await asyncio.create_subprocess_exec(
+            *await self.command(host, argv),
+            env=os.environ | {"PATH": engine.path_env()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        text = out.decode(errors="replace")
+        if check and process.returncode != 0:
+            raise Unavailable(f"{' '.join(argv)} on {host} ended with {process.returncode}: {text.strip()}")
+        return text
+
+
+def _lab_keeper(directory: Path) -> Program:
+    ready = directory / "keeper.ready"
+    script = 'ip link set lo up && : > "$0" && exec sleep infinity'
+    return Program(
+        name=KEEPER,
+        argv=["unshare", "--net", "--", "/bin/sh", "-c", script, str(ready)],
+        env={"PATH": engine.path_env()},
+        ready=f"file:{ready}",
+        stop_seconds=2,
+        restart=False,
+    )
+
+
+def _inside(pid: int) -> cluster.Wrap:
+    return lambda argv: ["nsenter", "-t", str(pid), "-n", "--", *argv]
+
+
+# --- the labs of this machine ----------------------------------------------------------------------------------------------
+
+
+def read_record(name: str) -> LabRecord | None:
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode((base() / name / "lab.json").read_bytes(), type=LabRecord)
+    return None
+
+
+def records() -> list[LabRecord]:
+    """Of all labs that there are files of, running or not."""
+    found = [read_record(path.parent.name) for path in sorted(base().glob("*/lab.json"))]
+    return [r for r in found if r is not None]
+
+
+def running_labs() -> list[LabRecord]:
+    return [r for r in records() if Control(base() / r.name).process() is not None]
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    base().mkdir(parents=True, exist_ok=True)
+    with (base() / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _reserve(
+    name: str, hosts: int, link_count: int, env: dict[str, str], binary: str | None, cluster_cidr: str
+) -> LabRecord:
+    """Pick a block that neither this machine nor another lab uses, and write it down. Under the lock."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
+        raise Invalid(f"{name!r} is no name for a lab: lower-case letters, digits and dashes")
+    if not (1 <= link_count <= links.LINKS_MAX and 1 <= hosts <= links.HOSTS_MAX):
+        raise Invalid(f"a lab has 1 to {links.HOSTS_MAX} hosts and 1 to {links.LINKS_MAX} links")
+    if (old := read_record(name)) is not None:
+        lab = Lab(old)
+        if lab.control.process() is not None:
+            raise AlreadyExists(f"lab {name} runs already; `shoal lab down --name {name}` ends it")
+        lab._kill_engines()  # noqa: SLF001  (what a crash left)
+        lab._clear()  # noqa: SLF001
+    others = [IPv4Network(r.plan.block) for r in records()]
+    candidates = ranges.lab_candidates()
+    block, _ = ranges.pick(candidates, [*ranges.taken(), *others])
+    plan = links.Plan(
+        block=str(block),
+        number=candidates.index(str(block)),
+        links=link_count,
+        hosts=[f"h{n}" for n in range(1, hosts + 1)],
+    )
+    found = Jaeger(binary=binary, host=str(plan.nats_address)) if binary else None
+    record = LabRecord(name=name, plan=plan, cluster_cidr=cluster_cidr, env=env, jaeger=found)
+    _write_files(record)
+    return record
+
+
+def _write_files(record: LabRecord) -> None:
+    """The record, and what stands in for each host's own files in /etc."""
+    directory = base() / record.name
+    names = "\n".join(f"{record.plan.address(h)} {h}" for h in record.plan.hosts)
+    for host in record.plan.hosts:
+        etc = directory / host / "etc"
+        etc.mkdir(parents=True, exist_ok=True)
+        (etc / "resolv.conf").write_text("nameserver 127.0.0.1\n")  # refuses at once: no pull hangs
+        (etc / "hosts").write_text(f"127.0.0.1 localhost\n{names}\n")
+        (etc / "hostname").write_text(f"{host}\n")
+        (etc / "machine-id").write_text(f"{secrets.token_hex(16)}\n")
+    (directory / "lab.json").write_bytes(msgspec.json.encode(record))
