@@ -1,0 +1,146 @@
+"""A real Jaeger for the tests: found, started on free ports, and asked through its query API."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.composed.waiting import until
+from tests.e2e.tracing.receiver import SpanSeen
+
+PROGRAM = "all-in-one"
+INSTALL = "github.com/jaegertracing/jaeger/cmd/all-in-one@v1.45.0"  # later ones cannot be installed this way
+
+
+def jaeger_path(wait_s: float = 240.0) -> str | None:
+    """The program; None where there is no Go to install it with. `make test` installs it beside the first tests: then
+    this waits for the end of that.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        if found := _found():
+            return found
+        if not _being_installed() or time.monotonic() > deadline:
+            return None
+        time.sleep(0.5)
+
+
+def _found() -> str | None:
+    folders = [os.environ.get("GOBIN", ""), str(Path(os.environ.get("GOPATH") or Path.home() / "go") / "bin")]
+    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path=":".join(filter(None, folders)))
+
+
+def _being_installed() -> bool:
+    """.ci/tools leaves its log when it begins, and `.done` when it has ended."""
+    logs = Path(os.environ.get("SHOAL_CI_LOG") or f"/tmp/shoal-ci-{os.getuid()}")
+    return (logs / f"go-{PROGRAM}.log").exists() and not (logs / f"go-{PROGRAM}.done").exists()
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    sockets = [socket.create_server((host, 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Jaeger:
+    """`endpoint`: where to export to (OTLP over HTTP). `query`: the base URL of its query API."""
+
+    def __init__(self, endpoint: str, query: str) -> None:
+        self.endpoint = endpoint
+        self.query = query
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.query}{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def services(self) -> set[str]:
+        return set(self.get("/api/services") or ())
+
+    def trace(self, trace_id: str) -> list[SpanSeen]:
+        """The spans of one trace, by start; [] as long as Jaeger does not know it."""
+        try:
+            found = self.get(f"/api/traces/{trace_id}")
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return []
+            raise
+        return [s for one in found for s in spans_of(one)]
+
+    def traces(self, service: str, limit: int = 100) -> list[list[SpanSeen]]:
+        return [spans_of(one) for one in self.get(f"/api/traces?service={service}&limit={limit}")]
+
+
+def spans_of(answer: dict[str, Any]) -> list[SpanSeen]:
+    """From Jaeger's JSON (its times are in microseconds)."""
+    services = {key: p["serviceName"] for key, p in answer["processes"].items()}
+    spans = []
+    for s in answer["spans"]:
+        tags = {t["key"]: t["value"] for t in s["tags"]}
+        references = s.get("references", ())
+        spans.append(
+            SpanSeen(
+                service=services[s["processID"]],
+                name=s["operationName"],
+                trace_id=s["traceID"],
+                span_id=s["spanID"],
+                parent_id=next((r["spanID"] for r in references if r["refType"] == "CHILD_OF"), ""),
+                start_ns=s["startTime"] * 1000,
+                end_ns=(s["startTime"] + s["duration"]) * 1000,
+                attributes=tags,
+                events=tuple(f["value"] for log in s["logs"] for f in log["fields"] if f["key"] == "event"),
+                links=tuple(r["traceID"] for r in references if r["refType"] == "FOLLOWS_FROM"),
+                failed=tags.get("error") is True,
+            )
+        )
+    return sorted(spans, key=lambda s: s.start_ns)
+
+
+@contextmanager
+def jaeger(program: str, host: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterator[Jaeger]:
+    """`inside`: a command line that puts it into another network (nsenter), of which `host` is an address."""
+    otlp, grpc, query, query_grpc, admin, *others = free_ports(host, 10) if not inside else range(24318, 24328)
+    names = ("processor.jaeger-compact", "processor.jaeger-binary", "processor.zipkin-compact")
+    command = [
+        *inside,
+        program,
+        "--collector.otlp.enabled=true",
+        f"--collector.otlp.http.host-port={host}:{otlp}",
+        f"--collector.otlp.grpc.host-port={host}:{grpc}",
+        f"--query.http-server.host-port={host}:{query}",
+        f"--query.grpc-server.host-port={host}:{query_grpc}",
+        f"--admin.http.host-port={host}:{admin}",
+        f"--collector.grpc-server.host-port={host}:{others[0]}",
+        f"--collector.http-server.host-port={host}:{others[1]}",
+        f"--http-server.host-port={host}:{others[2]}",
+        *(f"--{name}.server-host-port={host}:{others[3]}" for name in names[:1]),
+        f"--{names[1]}.server-host-port={host}:{others[4]}",
+        f"--{names[2]}.server-host-port={host}:0",
+    ]
+    env = {"SPAN_STORAGE_TYPE": "memory", "PATH": os.environ["PATH"]}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found = Jaeger(f"http://{host}:{otlp}", f"http://{host}:{query}")
+    try:
+        until(lambda: process.poll() is not None or _answers(found), "Jaeger")
+        assert process.poll() is None, f"Jaeger ended with {process.returncode}: {' '.join(command)}"
+        yield found
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(jaeger: Jaeger) -> bool:
+    try:
+        jaeger.services()
+    except OSError:
+        return False
+    return True
