@@ -29,7 +29,7 @@ from shoal.local.control import Control, launch, leftovers
 from shoal.local.engine import EngineSpec
 from shoal.local.engine_client import EngineClient
 from shoal.local.jaeger import BINARIES, Jaeger, find_binary
-from shoal.local.program import Program, Report
+from shoal.local.program import Program, Report, State
 
 BASE = Path("/var/lib/shoal/labs")
 DEFAULT_NAME = "lab"
@@ -288,6 +288,18 @@ class Lab:
             await self.control.stop(names)
             await self.control.start(names)
         await self.control.wait(names, seconds=UP_SECONDS)
+
+    async def mend(self) -> None:
+        """Undo every fault: cables in, what is down started, and wait until all is ready again."""
+        for host in self.hosts:
+            if await self.is_cut(host):
+                await self.heal(host)
+        reports = await self.control.status()
+        for host in self.hosts:
+            if reports[f"{host}/keeper"].state is State.STOPPED:
+                await self._boot(host, unplugged=False)
+        await self.control.start([])
+        await self.control.wait(seconds=UP_SECONDS)
 
     async def _boot(self, host: str, *, unplugged: bool, env: Mapping[str, str] | None = None) -> None:
         """A host from nothing but its disk: namespaces, cable, engine, agent, proxy."""

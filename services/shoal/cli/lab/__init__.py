@@ -1,0 +1,1 @@
+"""`shoal lab`: several real Docker hosts on this machine, to try and to break."""

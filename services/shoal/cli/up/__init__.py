@@ -1,0 +1,1 @@
+"""`shoal up`, `shoal down` and `shoal env`: a whole cluster on this machine."""
