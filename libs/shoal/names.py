@@ -138,9 +138,15 @@ def bound_to(node: str) -> str:
     return f"bound.{token(node)}.>"
 
 
+def bound_of(resource: str) -> str:
+    """Filter: every node's copies of a resource."""
+    return f"bound.*.{token(resource)}.>"
+
+
 # --- headers ------------------------------------------------------------------------------------------------------
 
 TRACEPARENT = "traceparent"  # W3C; on every message, and kept with each stored entry
+WRITE_ID = "Shoal-Write"  # of a single put, as Nats-Batch-Id of a batch: by it a writer finds its own write again
 MESSAGE_ID = "Shoal-Id"  # on a published manifest: the id under which its outcome is told
 OUTCOME = "Shoal-Outcome"  # set by the api alone: a reply led to an outcome's subject lacks it
 MESSAGE_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
