@@ -41,8 +41,13 @@ def make_all(engine: EngineClient) -> None:
     jaeger(engine, names["jaeger"])
 
 
+def _import(engine: EngineClient, name: str, tar: bytes, changes: tuple[str, ...]) -> None:
+    repository, _, tag = name.rpartition(":")
+    engine.import_image(tar, repository, tag, changes)
+
+
 def python(engine: EngineClient, name: str) -> None:
-    engine.import_image(trixie().read_bytes(), *name.split(":"), ("CMD python3", *_environment()))
+    _import(engine, name, trixie().read_bytes(), ("CMD python3", *_environment()))
 
 
 def _environment() -> list[str]:
@@ -73,13 +78,13 @@ def trixie() -> Path:
 
 def nats(engine: EngineClient, name: str) -> None:
     tar = _tar({"nats-server": Path(nats_server_path())})
-    engine.import_image(tar, *name.split(":"), ('ENTRYPOINT ["/nats-server"]', 'CMD ["--config", "nats-server.conf"]'))
+    _import(engine, name, tar, ('ENTRYPOINT ["/nats-server"]', 'CMD ["--config", "nats-server.conf"]'))
 
 
 def uv(engine: EngineClient, name: str) -> None:
     found = shutil.which("uv") or next(map(str, sorted(CACHE.glob("uv-*/bin/uv"))), None)
     assert found, "no uv: run make install"
-    engine.import_image(_tar({"uv": Path(found)}), *name.split(":"), ('ENTRYPOINT ["/uv"]',))
+    _import(engine, name, _tar({"uv": Path(found)}), ('ENTRYPOINT ["/uv"]',))
 
 
 def jaeger(engine: EngineClient, name: str) -> None:
@@ -93,9 +98,7 @@ def jaeger(engine: EngineClient, name: str) -> None:
         )
         return
     files = {"all-in-one": Path(program)} | {lib.lstrip("/"): Path(lib) for lib in _libraries(program)}
-    engine.import_image(
-        _tar(files), *name.split(":"), ('ENTRYPOINT ["/all-in-one"]', "ENV COLLECTOR_OTLP_ENABLED=true")
-    )
+    _import(engine, name, _tar(files), ('ENTRYPOINT ["/all-in-one"]', "ENV COLLECTOR_OTLP_ENABLED=true"))
 
 
 def _libraries(program: str) -> list[str]:

@@ -2,22 +2,22 @@
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tests.e2e.composed.waiting import until
 from tests.e2e.tracing.receiver import SpanSeen
 
-PROGRAM = "all-in-one"
-INSTALL = "github.com/jaegertracing/jaeger/cmd/all-in-one@v1.45.0"  # later ones cannot be installed this way
+from shoal.local import jaeger as local
+
+PROGRAM = "all-in-one"  # as .ci/tools installs it
 
 
 def jaeger_path(wait_s: float = 240.0) -> str | None:
@@ -26,30 +26,17 @@ def jaeger_path(wait_s: float = 240.0) -> str | None:
     """
     deadline = time.monotonic() + wait_s
     while True:
-        if found := _found():
+        if found := local.find_binary():
             return found
         if not _being_installed() or time.monotonic() > deadline:
             return None
         time.sleep(0.5)
 
 
-def _found() -> str | None:
-    folders = [os.environ.get("GOBIN", ""), str(Path(os.environ.get("GOPATH") or Path.home() / "go") / "bin")]
-    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path=":".join(filter(None, folders)))
-
-
 def _being_installed() -> bool:
     """.ci/tools leaves its log when it begins, and `.done` when it has ended."""
     logs = Path(os.environ.get("SHOAL_CI_LOG") or f"/tmp/shoal-ci-{os.getuid()}")
     return (logs / f"go-{PROGRAM}.log").exists() and not (logs / f"go-{PROGRAM}.done").exists()
-
-
-def free_ports(host: str, count: int) -> list[int]:
-    sockets = [socket.create_server((host, 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Jaeger:
@@ -106,32 +93,17 @@ def spans_of(answer: dict[str, Any]) -> list[SpanSeen]:
 
 
 @contextmanager
-def jaeger(program: str, host: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterator[Jaeger]:
-    """`inside`: a command line that puts it into another network (nsenter), of which `host` is an address."""
-    otlp, grpc, query, query_grpc, admin, *others = free_ports(host, 10) if not inside else range(24318, 24328)
-    names = ("processor.jaeger-compact", "processor.jaeger-binary", "processor.zipkin-compact")
-    command = [
-        *inside,
-        program,
-        "--collector.otlp.enabled=true",
-        f"--collector.otlp.http.host-port={host}:{otlp}",
-        f"--collector.otlp.grpc.host-port={host}:{grpc}",
-        f"--query.http-server.host-port={host}:{query}",
-        f"--query.grpc-server.host-port={host}:{query_grpc}",
-        f"--admin.http.host-port={host}:{admin}",
-        f"--collector.grpc-server.host-port={host}:{others[0]}",
-        f"--collector.http-server.host-port={host}:{others[1]}",
-        f"--http-server.host-port={host}:{others[2]}",
-        *(f"--{name}.server-host-port={host}:{others[3]}" for name in names[:1]),
-        f"--{names[1]}.server-host-port={host}:{others[4]}",
-        f"--{names[2]}.server-host-port={host}:0",
-    ]
-    env = {"SPAN_STORAGE_TYPE": "memory", "PATH": os.environ["PATH"]}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    found = Jaeger(f"http://{host}:{otlp}", f"http://{host}:{query}")
+def jaeger(binary: str, host: str = "127.0.0.1") -> Iterator[Jaeger]:
+    """On free ports of `host`, an address of this machine, alone."""
+    usual = local.free_ports(host)
+    ports = msgspec.structs.replace(usual, rest=(*usual.rest[:6], 0, 0, 0))  # the last three are UDP
+    made = local.Jaeger(binary=binary, host=host, ports=ports)
+    program = made.program()
+    process = subprocess.Popen(program.argv, env=program.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found = Jaeger(made.otlp_endpoint, made.query_url)
     try:
         until(lambda: process.poll() is not None or _answers(found), "Jaeger")
-        assert process.poll() is None, f"Jaeger ended with {process.returncode}: {' '.join(command)}"
+        assert process.poll() is None, f"Jaeger ended with {process.returncode}: {' '.join(program.argv)}"
         yield found
     finally:
         process.terminate()
