@@ -37,7 +37,7 @@ class ShoalError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        where = f"{self.path}: " if self.path else ""
+        where = f"{self.path}: " if self.path and self.path not in self.message else ""  # many problems name their own
         what = f" ({self.hint})" if self.hint else ""
         return f"{where}{self.message}{what}"
 

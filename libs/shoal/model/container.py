@@ -57,7 +57,7 @@ class Container(Record, frozen=True, kw_only=True):
     args: tuple[str, ...] = ()
     working_dir: str = ""
     env: Annotated[tuple[EnvVar, ...], merge_key("name")] = ()
-    ports: Annotated[tuple[ContainerPort, ...], merge_key("containerPort")] = ()
+    ports: Annotated[tuple[ContainerPort, ...], merge_key("containerPort", "protocol")] = ()
     resources: ResourceRequirements = ResourceRequirements()
     volume_mounts: Annotated[tuple[VolumeMount, ...], merge_key("mountPath")] = ()
     security_context: SecurityContext | None = None

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from shoal.model.field import MICRO_TIME, REQUIRED, TIME, one_of
+from shoal.model.field import REQUIRED, TIME, one_of
 from shoal.model.meta import Object, Record, always
 
 
@@ -23,7 +23,7 @@ class EventSource(Record, frozen=True, kw_only=True):
 
 class EventSeries(Record, frozen=True, kw_only=True):
     count: int = 0
-    last_observed_time: Annotated[str, MICRO_TIME] | None = None
+    last_observed_time: Annotated[str, TIME] | None = None
 
 
 class Event(Object, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Event(Object, frozen=True, kw_only=True):
     last_timestamp: Annotated[str, TIME] | None = None
     count: int = 0
     type: Annotated[str, one_of("Normal", "Warning")] = ""
-    event_time: Annotated[str, MICRO_TIME] | None = None
+    event_time: Annotated[str, TIME] | None = None
     series: EventSeries | None = None
     action: str = ""
     related: ObjectReference | None = None

@@ -15,7 +15,6 @@ QUANTITY = msgspec.Meta(
     extra_json_schema={"format": "quantity", "description": "a quantity, such as 500m, 1.5, 128Mi, 2G"},
 )
 TIME = msgspec.Meta(extra={"format": "time"}, extra_json_schema={"format": "date-time"})
-MICRO_TIME = msgspec.Meta(extra={"format": "time"}, extra_json_schema={"format": "date-time"})
 PRESENCE = msgspec.Meta(extra={"presence": True})  # `{}` means something here (`emptyDir: {}`)
 
 
@@ -24,17 +23,26 @@ def one_of(*values: str) -> msgspec.Meta:
     return msgspec.Meta(extra={"one_of": values}, extra_json_schema={"enum": list(values)})
 
 
-def merge_key(name: str) -> msgspec.Meta:
-    """Elements of this list with equal `name` are one element to a patch (Kubernetes' patchMergeKey)."""
+def merge_key(*names: str, retain_keys: bool = False) -> msgspec.Meta:
+    """Elements of this list with equal `names` are one element to a patch (Kubernetes' patchMergeKey, the first name).
+
+    `retain_keys`: what a patch does not mention in an element goes (the sources of a volume).
+    """
+    strategy = "merge,retainKeys" if retain_keys else "merge"
     return msgspec.Meta(
-        extra={"merge_key": name},
-        extra_json_schema={"x-kubernetes-patch-merge-key": name, "x-kubernetes-patch-strategy": "merge"},
+        extra={"merge_key": names, "retain_keys": retain_keys},
+        extra_json_schema={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": list(names),
+            "x-kubernetes-patch-merge-key": names[0],
+            "x-kubernetes-patch-strategy": strategy,
+        },
     )
 
 
 MERGE_SET = msgspec.Meta(
-    extra={"merge_key": ""},  # a list of plain values that a patch treats as a set
-    extra_json_schema={"x-kubernetes-patch-strategy": "merge"},
+    extra={"merge_key": ()},  # a list of plain values that a patch treats as a set
+    extra_json_schema={"x-kubernetes-list-type": "set", "x-kubernetes-patch-strategy": "merge"},
 )
 
 

@@ -5,9 +5,11 @@ on the wire, and leave out what has its default. Decoding a stored record ignore
 versions can read each other; user input is decoded strictly by `model.manifest`.
 """
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+
+from shoal.model.field import MERGE_SET, TIME, merge_key, one_of
 
 T = TypeVar("T")
 
@@ -48,20 +50,20 @@ class ObjectMeta(Record, frozen=True, kw_only=True):
     uid: str = ""
     resource_version: str = ""
     generation: int = 0
-    creation_timestamp: str | None = None
-    deletion_timestamp: str | None = None
+    creation_timestamp: Annotated[str, TIME] | None = None
+    deletion_timestamp: Annotated[str, TIME] | None = None
     deletion_grace_period_seconds: int | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
-    owner_references: tuple[OwnerReference, ...] = ()
-    finalizers: tuple[str, ...] = ()
+    owner_references: Annotated[tuple[OwnerReference, ...], merge_key("uid")] = ()
+    finalizers: Annotated[tuple[str, ...], MERGE_SET] = ()
     managed_fields: tuple[dict[str, Any], ...] = ()
     self_link: str = ""
 
 
 class LabelSelectorRequirement(Record, frozen=True, kw_only=True):
     key: str
-    operator: str  # In, NotIn, Exists, DoesNotExist
+    operator: Annotated[str, one_of("In", "NotIn", "Exists", "DoesNotExist")]
     values: tuple[str, ...] = ()
 
 

@@ -58,7 +58,7 @@ class PodOS(Record, frozen=True, kw_only=True):
 class PodSpec(Record, frozen=True, kw_only=True):
     containers: Annotated[tuple[Container, ...], REQUIRED, merge_key("name")] = ()
     init_containers: Annotated[tuple[Container, ...], merge_key("name")] = ()
-    volumes: Annotated[tuple[Volume, ...], merge_key("name")] = ()
+    volumes: Annotated[tuple[Volume, ...], merge_key("name", retain_keys=True)] = ()
     restart_policy: Annotated[str, one_of(*RESTART_POLICIES)] = ""
     termination_grace_period_seconds: Annotated[int, at_least(0)] | None = None
     dns_policy: Annotated[str, one_of(*DNS_POLICIES)] = ""

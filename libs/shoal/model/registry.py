@@ -77,11 +77,11 @@ def kind_of(api_version: str, kind: str) -> Kind:
 
     if versions := [k.api_version for k in KINDS if k.kind == kind]:
         raise Invalid(
-            f"there is no {kind} in {api_version!r}, expected {' or '.join(versions)}",
+            f'there is no {kind} in "{api_version}", expected {" or ".join(versions)}',
             path="apiVersion",
         )
     raise Invalid(
-        f"unknown kind {kind!r} in {api_version!r}",
+        f'unknown kind "{kind}" in "{api_version}"',
         path="kind",
         hint=did_you_mean(kind, [k.kind for k in KINDS]) or "known are " + ", ".join(k.kind for k in KINDS),
     )
@@ -94,7 +94,7 @@ def by_resource(name: str) -> Kind:
     from shoal.model.nearest import did_you_mean
 
     raise Invalid(
-        f"unknown resource {name!r}",
+        f'unknown resource "{name}"',
         hint=did_you_mean(name, list(_BY_WORD)) or "known are " + ", ".join(k.resource for k in KINDS),
     )
 
