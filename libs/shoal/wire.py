@@ -48,6 +48,7 @@ class ApplyReply(Body, kw_only=True):
     results: list[DocumentResult] = []
     error: Status | None = None
     traceparent: str = ""
+    sequence: int = 0  # of an outcome: the published message's in its stream
 
 
 class CreateRequest(Body, kw_only=True):
@@ -189,6 +190,8 @@ class SessionRequest(Body, kw_only=True):
     """Each pull carries byte credit and, one way, stdin (`eof`: it ends), a resize or the end.
 
     `sequence` counts pulls from 1: a pull that is sent again with the same number is answered again, not done twice.
+    Input is taken in the order of the numbers. A pull that waits for output is answered at once, empty, when the next
+    one arrives: so what is typed need not wait for it.
     """
 
     session: str
