@@ -91,9 +91,10 @@ def jaeger(engine: EngineClient, name: str) -> None:
     """Where there is no Go there is no Jaeger: then a program that only waits has the name, and spans are refused."""
     program = jaeger_path()
     if program is None:
-        engine.import_image(
+        _import(
+            engine,
+            name,
             _tar({"bin/busybox": Path("/bin/busybox")}),
-            *name.split(":"),
             ('CMD ["/bin/busybox", "sleep", "infinity"]',),
         )
         return
