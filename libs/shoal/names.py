@@ -218,6 +218,11 @@ class Names(msgspec.Struct, frozen=True):
         return f"{self.prefix}_manifests"
 
     @property
+    def manifests_consumer(self) -> str:
+        """The durable one from which the api's leader takes published messages."""
+        return "manifests"
+
+    @property
     def events_stream(self) -> str:
         return f"{self.prefix}_events"
 
