@@ -1,0 +1,101 @@
+"""Clears away what the node of a local cluster left on this machine: containers, links, rules, routes, mounts.
+
+The agent's own names (bridge `shoal<digest>`, nftables table `shoal_<digest>`, chain `SHOAL-<digest>`) are taken for ours
+only with a proof: the bridge has an address of our cluster's range, the table speaks of that range, the jump to the
+chain carries our node's name. `up` picked a range that nothing else on this machine uses. Blocking; what is not there
+is no error.
+"""
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from shoal import names
+from shoal.errors import Unavailable
+from shoal.local.engine import path_env
+from shoal.local.engine_client import EngineClient
+
+BRIDGE = re.compile(r"shoal[0-9a-f]{8}")
+TABLE = re.compile(r"shoal_[0-9a-f]{8}")
+AT_ONCE = 8
+HOOKS = ("DOCKER-USER", "FORWARD")
+
+
+def containers(engine: EngineClient, node: str) -> int:
+    """Remove every container (and network) of that node; how many there were."""
+    found = engine.containers(**{names.CONTAINER_NODE: node, names.CONTAINER_CLUSTER: ""})
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(engine.remove_container, found))
+    for network in engine.networks(f"{names.CONTAINER_NODE}={node}"):
+        engine.remove_network(network)
+    return len(found)
+
+
+def network(cluster_cidr: str, node: str) -> None:
+    cidr = IPv4Network(cluster_cidr)
+    for bridge in bridges(_json("ip", "-4", "-json", "address"), cidr):
+        for port in _json("ip", "-json", "link", "show", "master", bridge):
+            _run("ip", "link", "del", port["ifname"])
+        _run("ip", "link", "del", bridge)
+    for table in TABLE.findall(_run("nft", "list", "tables", "ip")):
+        if str(cidr) in _run("nft", "list", "table", "ip", table):
+            _run("nft", "delete", "table", "ip", table)
+    _run("ip", "route", "flush", "root", str(cidr))
+    for rule, chain in jumps(_run("iptables", "-w", "5", "-S"), node):
+        _run("iptables", "-w", "5", *rule)
+        _run("iptables", "-w", "5", "-F", chain)
+        _run("iptables", "-w", "5", "-X", chain)
+
+
+def bridges(addresses: Iterable[dict[str, Any]], cidr: IPv4Network) -> list[str]:
+    """Links named like a bridge of ours that have an address in our range."""
+    return [
+        link["ifname"]
+        for link in addresses
+        if BRIDGE.fullmatch(link.get("ifname", ""))
+        and any(IPv4Address(a["local"]) in cidr for a in link.get("addr_info", ()))
+    ]
+
+
+def jumps(listing: str, node: str) -> list[tuple[list[str], str]]:
+    """From `iptables -S`: how to delete each rule that carries our mark, and the chain that it leads to."""
+    found = []
+    for line in listing.splitlines():
+        words = shlex.split(line)
+        if words[:1] == ["-A"] and words[1] in HOOKS and f"shoal node {node}" in words and "-j" in words:
+            found.append((["-D", *words[1:]], words[words.index("-j") + 1]))
+    return found
+
+
+def mounts(directory: Path) -> None:
+    """Unmount what is mounted below, deepest first (memory volumes of pods)."""
+    with suppress(OSError):
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        points = [line.split()[4] for line in lines]
+        for point in sorted((p for p in points if p.startswith(f"{directory}/")), reverse=True):
+            _run("umount", "-l", point)
+
+
+def _json(*command: str) -> list[dict[str, Any]]:
+    text = _run(*command)
+    found: list[dict[str, Any]] = json.loads(text) if text.startswith("[") else []
+    return [entry for entry in found if entry]
+
+
+def _run(*command: str) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={"PATH": path_env(), "LC_ALL": "C"}
+        )
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):  # then there is nothing of its kind either
+            return ""
+        raise Unavailable(f"{command[0]} cannot be run: {error}") from error
+    return done.stdout

@@ -1,0 +1,145 @@
+"""`shoal up`, `shoal down`, `shoal env`. What they do is `shoal.local.machine`; here is what a person sees of it."""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from shoal.cli.up.progress import Progress
+from shoal.local.machine import Machine, read_record
+from shoal.local.program import Report, State
+
+
+def up(
+    *,
+    store: Annotated[str, Parameter(help="Where nats-server keeps its data; kept by `down`.")] = "",
+    node: Annotated[str, Parameter(help="Name of this machine as a node; its host name by default.")] = "",
+    cluster_cidr: Annotated[
+        str, Parameter(help="Range of the pods' addresses; by default the first that is free here.")
+    ] = "",
+    example: Annotated[bool, Parameter(negative="--no-example", help="Apply the example.")] = True,
+    foreground: Annotated[
+        bool, Parameter(negative=(), help="Stay, show every process's log, and end all at Ctrl-C.")
+    ] = False,
+) -> None:
+    """Start a whole cluster on this machine: an engine if none answers, nats-server, every process, and an example."""
+    progress = Progress()
+    machine, trace = asyncio.run(_up(progress, store, node, cluster_cidr, example=example))
+    os.environ.update(machine.environment())
+    if example:
+        _show_pods()
+    _say_what_next(machine, trace)
+    if foreground:
+        _stay(machine, progress)
+
+
+async def _up(progress: Progress, store: str, node: str, cluster_cidr: str, *, example: bool) -> tuple[Machine, str]:
+    record = read_record()
+    if record is not None and (machine := Machine(record)).running:
+        progress.note(f"a cluster runs here already ({machine.nats_url}); what is down in it is started")
+        await machine.resume()
+    else:
+        machine = await Machine.plan(node=node, store=store, cluster_cidr=cluster_cidr, say=progress.note)
+        await machine.start(progress.done)
+    told: set[str] = set()
+    await machine.wait(lambda reports: _show_processes(progress, reports, told))
+    progress.done(f"{len(await machine.control.status())} processes run; nats-server listens on {machine.nats_url}")
+    return machine, await _run_example(machine, progress) if example else ""
+
+
+def _show_processes(progress: Progress, reports: Mapping[str, Report], told: set[str]) -> None:
+    waiting = [name for name, report in reports.items() if report.state is not State.READY]
+    for name, report in reports.items():
+        if report.exit is not None and report.state is State.BACKOFF and name not in told:
+            told.add(name)
+            progress.failed(f"{name} ended with {report.exit} and is started again; its log: {report.log}")
+    if waiting:
+        progress.running(f"waiting for {', '.join(waiting)}")
+
+
+async def _run_example(machine: Machine, progress: Progress) -> str:
+    """Apply it and wait until it runs; the trace id of that wish."""
+    from shoal.bus.connection import connect
+    from shoal.cli.up import example
+    from shoal.client import Client
+    from shoal.config import bus_config
+    from shoal.telemetry import trace
+
+    manifest = example.text()
+    environment = machine.environment()
+    trace.setup("cli", environment)
+    try:
+        async with connect(bus_config(environment), name="shoal-up") as bus:
+            client = Client(bus)
+            with trace.span("publish") as span:
+                results = await example.apply(client, manifest, span.traceparent)
+            for result in results:
+                progress.done(f"{result.kind.lower()}/{result.name} {result.result}")
+            wanted = example.wanted_pods(manifest)
+            await example.wait(client, wanted, progress.running)
+            progress.done(f"the example runs: {wanted} pods")
+            return trace.trace_id(span.traceparent)
+    finally:
+        trace.shutdown()
+
+
+def _show_pods() -> None:
+    from shoal.cli.__main__ import run
+
+    print()
+    run(["get", "pods", "-o", "wide"])
+
+
+def _say_what_next(machine: Machine, trace: str) -> None:
+    jaeger = machine.record.jaeger
+    if jaeger and trace:
+        print(f"\nFrom the wish to the running containers, as one trace: {jaeger.trace_url(trace)}")
+    print(
+        "\nWhat to try next:\n"
+        '  eval "$(shoal env)"                 point any NATS client at this cluster\n'
+        "  curl http://POD-IP:8080             ask one of the pods above\n"
+        "  shoal scale rs hello --replicas 5   have more of them\n"
+        "  shoal delete pod clock              and `shoal get pods -w` beside it\n"
+        "  shoal logs -f clock -c writer       follow what a container writes\n"
+        "  shoal down                          stop it all, and leave nothing behind"
+    )
+
+
+def _stay(machine: Machine, progress: Progress) -> None:
+    from shoal.cli.up.following import follow
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(follow(machine.control, sys.stdout))
+    progress.note("stopping")
+    asyncio.run(machine.stop(purge=False))
+
+
+def down(
+    *,
+    purge: Annotated[
+        bool, Parameter(negative=(), help="Delete the store, the images and all else of it, too.")
+    ] = False,
+) -> None:
+    """Stop the cluster of this machine: no process, container, network, mount, route or rule of it is left."""
+    progress = Progress()
+    record = read_record()
+    if record is None:
+        progress.note("no cluster is here")
+        return
+    machine = Machine(record)
+    was = machine.running
+    progress.running("stopping")
+    asyncio.run(machine.stop(purge=purge))
+    kept = "" if purge else f"; what it knows is kept in {record.store} (--purge deletes it)"
+    progress.done(f"{'the cluster is down' if was else 'no cluster ran; what was left is gone'}{kept}")
+
+
+def env() -> None:
+    """Print the `export` lines that point any client at this machine's cluster: eval "$(shoal env)"."""
+    for name, value in Machine.open().environment().items():
+        print(f"export {name}={shlex.quote(value)}")

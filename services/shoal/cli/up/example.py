@@ -1,0 +1,130 @@
+"""The example that `up` applies, and how it waits until that runs."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shoal import wire
+from shoal.client import Client
+from shoal.errors import ShoalError, Unavailable, from_status
+
+SELECTOR = "example=hello"
+NAMESPACE = "default"
+RUN_SECONDS = 90.0
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+
+
+class _Status(msgspec.Struct):
+    phase: str = "Pending"
+    conditions: list[_Condition] = []
+
+
+class _Metadata(msgspec.Struct):
+    name: str
+    deletionTimestamp: str = ""  # noqa: N815  (wire name)
+
+
+class _Pod(msgspec.Struct):
+    """As much of a pod as matters here."""
+
+    metadata: _Metadata
+    status: _Status = msgspec.field(default_factory=_Status)
+
+    @property
+    def ready(self) -> bool:
+        return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
+
+
+def text() -> str:
+    """In a checkout it is also `examples/hello.yaml`."""
+    return Path(__file__).with_name("hello.yaml").read_text()
+
+
+async def apply(client: Client, manifest: str, traceparent: str) -> list[wire.DocumentResult]:
+    """Raises: what the api refused."""
+    reply = await client.apply(
+        wire.ApplyRequest(manifest=manifest, source="examples/hello.yaml"), namespace=NAMESPACE, traceparent=traceparent
+    )
+    for failed in (reply.error, *(r.error for r in reply.results)):
+        if failed is not None:
+            raise from_status(failed)
+    return reply.results
+
+
+async def wait(client: Client, wanted: int, show: Callable[[str], None]) -> None:
+    """Until that many pods of the example are ready.
+
+    Raises: Unavailable with what they wait for, after 90 s.
+    """
+    pods: dict[str, _Pod] = {}
+    try:
+        async with asyncio.timeout(RUN_SECONDS):
+            listed = await client.list("pods", NAMESPACE, label_selector=SELECTOR)
+            for raw in listed.items:
+                _keep(pods, raw)
+            show(_line(pods, wanted))
+            if _running(pods) >= wanted:
+                return
+            since = listed.metadata.get("resourceVersion", "")
+            async for event in client.watch("pods", NAMESPACE, since=since, label_selector=SELECTOR):
+                _keep(pods, event.object, gone=event.type == "DELETED")
+                show(_line(pods, wanted))
+                if _running(pods) >= wanted:
+                    return
+    except TimeoutError:
+        why = await _why(client, pods)
+        raise Unavailable(f"the example does not run after {RUN_SECONDS:.0f} s: {_line(pods, wanted)}{why}") from None
+
+
+def wanted_pods(manifest: str) -> int:
+    """How many pods it amounts to."""
+    from shoal.model.manifest import parse
+    from shoal.model.pod import Pod
+    from shoal.model.replicaset import ReplicaSet
+
+    found = 0
+    for document in parse(manifest):
+        match document.object:
+            case ReplicaSet(spec=spec):
+                found += 1 if spec.replicas is None else spec.replicas
+            case Pod():
+                found += 1
+            case _:
+                pass
+    return found
+
+
+def _keep(pods: dict[str, _Pod], raw: msgspec.Raw, *, gone: bool = False) -> None:
+    pod = msgspec.json.decode(raw, type=_Pod)
+    if gone or pod.metadata.deletionTimestamp:
+        pods.pop(pod.metadata.name, None)
+    else:
+        pods[pod.metadata.name] = pod
+
+
+def _running(pods: Mapping[str, _Pod]) -> int:
+    return sum(pod.ready for pod in pods.values())
+
+
+def _line(pods: Mapping[str, _Pod], wanted: int) -> str:
+    return f"{_running(pods)} of {wanted} pods run"
+
+
+async def _why(client: Client, pods: Mapping[str, _Pod]) -> str:
+    """The newest event of a pod that does not run."""
+    waiting = next((pod.metadata.name for pod in pods.values() if not pod.ready), "")
+    if not waiting:
+        return ""
+    try:
+        request = wire.EventsRequest(resource="pods", name=waiting)
+        events: Any = await client.events(NAMESPACE, request)
+    except ShoalError:
+        return ""
+    return f"; {waiting}: {events[-1].message}" if events else f"; {waiting} waits"
