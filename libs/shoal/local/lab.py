@@ -164,7 +164,7 @@ class Lab:
             process,
             program=f"{host}/{process}",
             node=host,
-            state=spec.directory / "node",
+            state=self.state_dir(host),
             socket=str(spec.socket),
             needs=[f"{host}/engine", cluster.NATS],
             extra=env,
@@ -195,6 +195,10 @@ class Lab:
     def docker_socket(self, host: str) -> str:
         """The path of that host's engine's unix socket, reachable from every namespace."""
         return str(self._engine(self._known(host)).socket)
+
+    def state_dir(self, host: str) -> Path:
+        """What the host's agent and proxy keep."""
+        return self._engine(self._known(host)).directory / "node"
 
     def address(self, host: str) -> str:
         return str(self.record.plan.address(self._known(host)))

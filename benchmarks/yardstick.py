@@ -1,0 +1,67 @@
+"""The yardstick: the bare engine, driven through aiodocker, creating and starting plain containers.
+
+A plain container is what `docker run -d` makes: one image, the engine's default network, no limits.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import aiodocker
+
+_serial = itertools.count()
+
+
+class BareEngine:
+    """One engine; everything it starts is removed on exit."""
+
+    def __init__(self, docker_host: str, image: str, command: Sequence[str]) -> None:
+        self._docker = aiodocker.Docker(url=docker_host)
+        self._config: dict[str, Any] = {"Image": image, "Cmd": list(command), "Labels": {"io.shoal.bench": "yardstick"}}
+        self._made: list[Any] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.clear()
+        await self._docker.close()
+
+    async def start_one(self) -> float:
+        """Create and start one container. Returns the seconds it took."""
+        began = time.perf_counter()
+        container = await self._docker.containers.create(self._config, name=f"yardstick-{next(_serial)}")
+        self._made.append(container)
+        await container.start()
+        return time.perf_counter() - began
+
+    async def clear(self) -> None:
+        made, self._made = self._made, []
+        await at_once([partial(c.delete, force=True) for c in made], 4)
+
+
+async def at_once(jobs: Sequence[Callable[[], Awaitable[Any]]], limit: int) -> float:
+    """Run `jobs`, at most `limit` at a time. Returns the seconds it all took."""
+    gate = asyncio.Semaphore(limit)
+
+    async def one(job: Callable[[], Awaitable[Any]]) -> None:
+        async with gate:
+            await job()
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for job in jobs:
+            tasks.create_task(one(job))
+    return time.perf_counter() - began
+
+
+async def containers_per_second(engines: Sequence[BareEngine], each: int, limit: int) -> float:
+    """Start `each` containers on each engine, at most `limit` at once on each. Containers a second, all engines."""
+    took = await asyncio.gather(*(at_once([engine.start_one] * each, limit) for engine in engines))
+    return each * len(engines) / max(took)
