@@ -1,0 +1,66 @@
+"""What a verb runs in: who asks, in which namespace, where the output goes, and the way to the cluster."""
+
+import argparse
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+from shoal.cli.cluster import Cluster
+
+DEFAULT_NAMESPACE = "default"
+DEFAULT_USER = "admin"
+
+
+class Context:
+    """One per run. `write` is for what was asked for, `note` for what a person should know (stderr)."""
+
+    def __init__(
+        self,
+        env: Mapping[str, str] = os.environ,
+        *,
+        server: str | None = None,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self.env = {**env, "NATS_URL": server} if server else env
+        self.user = env.get("SHOAL_USER") or DEFAULT_USER
+        self.default_namespace = DEFAULT_NAMESPACE
+        self.out = out or sys.stdout
+        self.err = err or sys.stderr
+        self._cluster = cluster
+
+    def write(self, text: str) -> None:
+        self.out.write(text)
+
+    def flush(self) -> None:
+        self.out.flush()
+
+    def note(self, text: str) -> None:
+        """One line on stderr, after what stdout has so far."""
+        self.out.flush()
+        self.err.write(text.rstrip("\n") + "\n")
+        self.err.flush()
+
+    def namespace(self, args: argparse.Namespace) -> str:
+        found: str = args.namespace or self.default_namespace
+        return found
+
+    def namespaces(self, args: argparse.Namespace) -> str | None:
+        """As `namespace`; None with -A."""
+        return None if args.all_namespaces else self.namespace(args)
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Cluster]:
+        """Raises: Unavailable if no NATS server answers."""
+        if self._cluster is not None:
+            yield self._cluster
+            return
+        from shoal.bus.connection import connect
+        from shoal.client import Client
+        from shoal.config import bus_config
+
+        async with connect(bus_config(self.env), name=f"shoal-cli {self.user}", wait=False) as bus:
+            yield Client(bus, user=self.user)

@@ -1,0 +1,41 @@
+"""What went wrong, as sentences for a person."""
+
+from collections.abc import Iterator
+
+from shoal.errors import ShoalError, Status, from_status
+
+
+class Failed(ShoalError):
+    """A verb that did part of its work, and has said what failed: nothing is left to say (`sentences` gives none)."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+
+def sentences(error: BaseException) -> Iterator[str]:
+    """One for each thing that is wrong; a group of errors (of tasks) is each of them, once."""
+    yield from dict.fromkeys(_sentences(error))
+
+
+def _sentences(error: BaseException) -> Iterator[str]:
+    match error:
+        case BaseExceptionGroup():
+            for inner in error.exceptions:
+                yield from _sentences(inner)
+        case ShoalError():
+            yield from (line for line in str(error).splitlines() if line.strip())
+        case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
+            yield f"{error.filename}: {(error.strerror or 'cannot be read').lower()}"
+        case UnicodeDecodeError():
+            yield f"what was read is not text in UTF-8: {error.reason}"
+        case _:
+            what = str(error).strip().splitlines()
+            yield (
+                f"unexpected {type(error).__name__}{f': {what[0]}' if what else ''}"
+                " (this is a defect of shoal; --debug shows where)"
+            )
+
+
+def of_status(status: Status) -> str:
+    """The sentence of an error that came as part of a reply."""
+    return str(from_status(status))
