@@ -13,11 +13,18 @@ class Controller(Protocol):
 
     `keys` turns "this object was touched" into what has to be looked at; `view.before(touched)` is the object as it was
     before. It must be cheap and total: it is asked for every entry, by a process that stands by too.
+    `reporter`: in whose name its events are told.
     `decide` looks at one key. It is pure (`now`: Unix seconds), and settles: the actions done, it decides nothing more.
     """
 
-    name: str
-    filters: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reporter(self) -> str: ...
+
+    @property
+    def filters(self) -> tuple[str, ...]: ...
 
     def keys(self, touched: ObjectKey, view: View) -> Iterable[Hashable]: ...
 

@@ -17,7 +17,7 @@ import random as random_module
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,9 +38,8 @@ from shoal.telemetry.logs import log
 from shoal.telemetry.trace import Span, span
 
 if TYPE_CHECKING:
-    from shoal.store.store import Store
-
     from shoal.bus.connection import Bus
+    from shoal.store.store import Store
 
 KEYS_A_PASS = 1000
 UNITS_IN_FLIGHT_MAX = 2000
@@ -75,7 +74,7 @@ class Shell:
         self.waits = Waits(self.view)
         self.ready = asyncio.Event()
         self.filters = widest([leader(group), *(f for c in controllers for f in c.filters)])
-        self.emitters = [Emitter(bus, reporter=c.name, now=lambda: rfc3339(clock.now())) for c in controllers]
+        self.emitters = [Emitter(bus, reporter=c.reporter, now=lambda: rfc3339(clock.now())) for c in controllers]
         self.term: Term | None = None
 
     def absorb(self, event: Entry | Synced) -> None:
@@ -106,8 +105,9 @@ class Shell:
                 yield index, key
 
     async def follow(self, watch: Any) -> None:
-        async for event in watch:
-            self.absorb(event)
+        async with aclosing(aiter(watch)) as events:
+            async for event in events:
+                self.absorb(event)
 
     async def lead(self, lease: Lease) -> None:
         """Stand by, lead, and stand by again, for ever."""
@@ -288,7 +288,7 @@ class Term:
             async with self._confirming:
                 match question:
                     case Absent(key=key, uid=uid):
-                        entry = await self.shell.store.get(desired(key))
+                        entry = await self.shell.store.get(desired(key), fresh=True)
                         if entry is not None and entry.value is not None and uid in ("", _uid_of(entry.value)):
                             return False
                     case Empty(filter=filter_):
@@ -402,7 +402,7 @@ async def run(
     holder = holder_name()
     shell = Shell(controllers, bus=bus, store=store, group=group, clock=clock)
     lease = Lease(bus, store, group, holder=holder, ttl_s=ttl_s, clock=clock.monotonic)
-    watch = Watch(bus, name=f"{group}_{holder}", filters=shell.filters)
+    watch = Watch(bus, name=group, filters=shell.filters)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(shell.follow(watch), name=f"watch {group}")
         tasks.create_task(shell.lead(lease), name=f"lead {group}")
