@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 
 from shoal.model.container import Container, ContainerPort, ObjectFieldSelector
-from shoal.model.namespace import Namespace
+from shoal.model.meta import Object
+from shoal.model.namespace import Namespace, NamespaceStatus
 from shoal.model.node import NodeSpec
-from shoal.model.pod import DEFAULT_GRACE_S, DEFAULT_SCHEDULER, Pod, PodSpec, PodTemplateSpec
-from shoal.model.registry import Kind
+from shoal.model.pod import DEFAULT_GRACE_S, DEFAULT_SCHEDULER, Pod, PodSpec, PodStatus, PodTemplateSpec
+from shoal.model.registry import Kind, kind_of_object
 from shoal.model.replicaset import ReplicaSet
+from shoal.model.resources import qos_class
 from shoal.model.shape import ListOf, MapOf, Shape, StructOf, fields
 from shoal.model.volume import Volume
 
@@ -62,6 +64,18 @@ def _each(value: Any, shape: Shape, table: Table) -> None:
                 _each(element, item, table)
 
 
+def initial_status(obj: Object) -> msgspec.Struct | None:
+    """What a new object's status says before anybody has reported: None for kinds without one."""
+    match obj:
+        case Pod(spec=spec):
+            return PodStatus(phase="Pending", qos_class=qos_class(spec))
+        case Namespace():
+            return NamespaceStatus(phase="Active")
+        case _:
+            status_type = kind_of_object(obj).status_type
+            return status_type() if status_type is not None else None
+
+
 def _unless(value: Json, **defaults: Any) -> None:
     """Sets what is absent or empty text."""
     for wire, default in defaults.items():
@@ -101,7 +115,7 @@ def _container(container: Json) -> None:
         terminationMessagePolicy="File",
         imagePullPolicy=pull_policy(container.get("image", "")),
     )
-    resources = container.get("resources", {})
+    resources = container.setdefault("resources", {})
     if limits := resources.get("limits"):
         resources["requests"] = {**limits, **resources.get("requests", {})}
 

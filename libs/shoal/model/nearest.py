@@ -1,11 +1,12 @@
 """The nearest known name to what somebody wrote."""
 
-import difflib
 from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Case is forgiven (`hostpath` → `hostPath`); None if nothing is near."""
+    import difflib  # a refusal alone needs it
+
     words: dict[str, str] = {}
     for word in known:
         words.setdefault(word.lower(), word)

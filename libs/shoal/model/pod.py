@@ -114,13 +114,13 @@ class PodStatus(Record, frozen=True, kw_only=True):
 class Pod(Object, frozen=True, kw_only=True):
     api_version: str = always("v1")
     kind: str = always("Pod")
-    spec: PodSpec = PodSpec()
+    spec: Annotated[PodSpec, REQUIRED] = PodSpec()
     status: PodStatus = PodStatus()
 
 
 class PodTemplateSpec(Record, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
-    spec: PodSpec = PodSpec()
+    spec: Annotated[PodSpec, REQUIRED] = PodSpec()
 
 
 class BoundPod(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -26,5 +26,5 @@ class ReplicaSetStatus(Record, frozen=True, kw_only=True):
 class ReplicaSet(Object, frozen=True, kw_only=True):
     api_version: str = always("apps/v1")
     kind: str = always("ReplicaSet")
-    spec: ReplicaSetSpec = ReplicaSetSpec()
+    spec: Annotated[ReplicaSetSpec, REQUIRED] = ReplicaSetSpec()
     status: ReplicaSetStatus = ReplicaSetStatus()

@@ -178,6 +178,8 @@ def resources(resources: ResourceRequirements, at: Path) -> Found:
         for name, text in quantities.items():
             where = at / wire / name
             if name not in RESOURCES:
+                if wire == "requests" and name in resources.limits:
+                    continue  # filled in from there
                 hint = did_you_mean(name, RESOURCES)
                 yield Problem(
                     where, f"resource {clipped(name)} is not supported, expected {', '.join(RESOURCES)}", hint

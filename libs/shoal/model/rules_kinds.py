@@ -2,6 +2,7 @@
 
 from shoal.model import naming
 from shoal.model.event import Event
+from shoal.model.meta import LabelSelector
 from shoal.model.namespace import Namespace
 from shoal.model.node import NodeSpec, Taint
 from shoal.model.problem import Path, Problem, clipped
@@ -15,12 +16,17 @@ def selector_matches_template(spec: ReplicaSetSpec, at: Path) -> Found:
     selector, labels = spec.selector, spec.template.metadata.labels
     if not (selector.match_labels or selector.match_expressions):
         yield Problem(at / "selector", "selects every pod, expected labels of its template")
-    elif not matches(selector, labels):
+    elif _well_formed(selector) and not matches(selector, labels):
         has = ", ".join(f"{k}={v}" for k, v in labels.items()) or "none"
         yield Problem(
             at / "template" / "metadata" / "labels",
             f"found {has}, expected labels that spec.selector ({format_label_selector(selector)}) selects",
         )
+
+
+def _well_formed(selector: LabelSelector) -> bool:
+    """Else its own rule has spoken."""
+    return all(e.values or e.operator not in ("In", "NotIn") for e in selector.match_expressions)
 
 
 @rule(ReplicaSetSpec)

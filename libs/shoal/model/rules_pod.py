@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from shoal.model import naming
 from shoal.model.container import Container, ContainerPort
 from shoal.model.defaults import PRIORITY_CLASSES
+from shoal.model.nearest import did_you_mean
 from shoal.model.pod import DEFAULT_SCHEDULER, HostAlias, PodDNSConfig, PodSpec, Toleration
 from shoal.model.problem import Path, Problem, clipped
 from shoal.model.rules import Found, duplicates, named, rule
@@ -40,8 +41,6 @@ def volume_names(spec: PodSpec, at: Path) -> Found:
 
 @rule(PodSpec)
 def mounts_name_volumes(spec: PodSpec, at: Path) -> Found:
-    from shoal.model.nearest import did_you_mean
-
     known = [volume.name for volume in spec.volumes]
     for container, where in containers_of(spec, at):
         for index, mount in enumerate(container.volume_mounts):

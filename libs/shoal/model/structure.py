@@ -73,7 +73,7 @@ class Structure:
                     cleaned[wire] = made
         for wire, field in known.items():
             if field.required and _missing(value.get(wire), field.shape) and path / wire not in self.meant:
-                self._refuse(path / wire, _missing_message(wire, field.shape))
+                self._refuse(path / wire, _missing_message(field.shape))
         return cleaned
 
     def _field(self, value: Any, field: Field, of: type[msgspec.Struct], path: Path) -> Any:
@@ -156,10 +156,10 @@ def _missing(value: Any, shape: Shape) -> bool:
     )
 
 
-def _missing_message(wire: str, shape: Shape) -> str:
+def _missing_message(shape: Shape) -> str:
     match shape:
         case ListOf():
-            return f"missing, expected at least one of {wire}"
+            return "missing, expected at least one"
         case Scalar(one_of=values) if values:
             return f"missing, expected {_or(values)}"
         case Scalar(of=of):
