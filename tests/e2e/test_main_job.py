@@ -195,12 +195,12 @@ async def test_deleting_leaves_no_container_address_link_or_volume_behind(
     async def traces(host: str) -> dict[str, set[str]]:
         state = lab.state_dir(host)
         links = await lab.run(host, "ip", "-o", "link")
-        state = await lab.run(host, "sh", "-c", f"find {state} -path '*pods*' -mindepth 1 2>/dev/null || true")
+        files = await lab.run(host, "sh", "-c", f"find {state} -path '*pods*' -mindepth 1 2>/dev/null || true")
         mounts = await lab.run(host, "sh", "-c", f"grep {state} /proc/self/mountinfo | cut -d' ' -f5 || true")
         return {
             "containers": {c["Id"] for c in await containers_of(await docker(host), namespace)},
             "links": {line.split(":")[1].strip() for line in links.splitlines()},
-            "files": set(state.split()),
+            "files": set(files.split()),
             "mounts": set(mounts.split()),
             "volumes": {v["Name"] for v in (await (await docker(host)).volumes.list())["Volumes"] or []},
         }

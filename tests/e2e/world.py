@@ -1,9 +1,9 @@
 """What end-to-end tests say and see: manifests by a few words, the cluster through its client, engines as they are."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,6 +12,8 @@ from shoal.client import Client
 from shoal.errors import Expired
 from shoal.model.pod import Pod
 from shoal.model.replicaset import ReplicaSet
+
+T = TypeVar("T")
 
 PATIENCE_S = 60.0
 SLEEPER = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done")
@@ -109,6 +111,21 @@ async def until_status(
         while now.status.ready_replicas != ready:
             now = msgspec.json.decode((await anext(changes)).object, type=ReplicaSet)
     return now
+
+
+async def eventually(
+    look: Callable[[], Awaitable[T]], wanted: T, *, patience_s: float = 10.0, every_s: float = 0.1
+) -> None:
+    """Until `look()` gives `wanted`: for what tells nobody when it changes (a process table, a log)."""
+    seen: list[T] = []
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            while True:
+                seen = [await look()]
+                if seen == [wanted]:
+                    return
+                await asyncio.sleep(every_s)
+    raise AssertionError(f"not {wanted!r} within {patience_s:g} s, but {seen}")
 
 
 def running(pods: Sequence[Pod]) -> list[Pod]:
