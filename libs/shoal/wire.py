@@ -104,6 +104,7 @@ class PatchRequest(Body, kw_only=True):
     """RFC 7396. `subresource` "" or "scale"/"status"."""
 
     name: str
+    subresource: str = ""
     patch: dict[str, Any]
     resource_version: str = ""
     dry_run: bool = False

@@ -1,0 +1,279 @@
+"""Published manifests, applied in order by one leader: exactly once, whatever is killed in between.
+
+    manifests stream ──▶ read whole ──▶ commit [fence, documents…, cursor] ──▶ outcome ──▶ ack
+
+The cursor says how many documents of which message are written; it moves in the batch that writes them, so a message
+that comes again goes on after it, and never undoes what was applied since. A message that wrote nothing has no cursor: its
+outcome says that it was done. The fence refuses what a former leader still sends.
+
+Nothing in a message can block the next one: what cannot be read, and what makes our own code fail, is refused like
+anything else that is wrong. A message that came several times may have killed its reader: it is read in a process of
+its own first.
+"""
+
+import asyncio
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import msgspec
+import structlog
+
+from shoal import names as n
+from shoal.api.documents import FAILED, Applier, Progress, Refusal, Whole, read
+from shoal.api.live import Live
+from shoal.api.pull import WORKING_EVERY_S, Published, Pull
+from shoal.bus import jetstream
+from shoal.bus.connection import Bus
+from shoal.controller.lease import Leadership, Lease
+from shoal.errors import BadRequest, Deposed, Forbidden, Retryable, ShoalError, Unavailable, to_status
+from shoal.names import CURSOR_MANIFESTS, ObjectKey
+from shoal.store.events import WARNING, Emitter
+from shoal.store.reads import Source, read_one
+from shoal.store.records import Put
+from shoal.telemetry.trace import span
+from shoal.wire import ApplyReply, DocumentResult
+
+GROUP = "manifests"
+SUSPECT_AFTER = 4  # deliveries: a leader that is killed in turn explains a few
+TRIAL_TIMEOUT_S = 60.0
+PAUSE_S = 0.2
+
+log = structlog.get_logger()
+
+
+class Cursor(msgspec.Struct, omit_defaults=True):
+    """system.cursor.manifests. `stream`: the stream's date of birth, since numbers are its own. `results`: what became of
+    the first `document` documents, one letter each.
+    """
+
+    sequence: int
+    document: int
+    stream: str = ""
+    results: str = ""
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Who published, and under which id the outcome is told."""
+
+    user: str
+    namespace: str
+    id: str
+
+
+class Manifests:
+    def __init__(self, bus: Bus, live: Live, applier: Applier, emitter: Emitter) -> None:
+        self._bus = bus
+        self._live = live
+        self._applier = applier
+        self._emitter = emitter
+        self._pull = Pull(bus)
+        self._stream = ""
+
+    async def lead(self, lease: Lease) -> None:
+        """Stand by, lead, and stand by again. Ends only by cancellation."""
+        while True:
+            try:
+                async with lease.hold() as leadership:
+                    await self._until_lost(leadership)
+            except Retryable as error:
+                log.info("manifests.pause", why=str(error))
+                await asyncio.sleep(PAUSE_S)
+
+    async def _until_lost(self, leadership: Leadership) -> None:
+        work = asyncio.create_task(self._work(leadership), name="manifests")
+        lost = asyncio.create_task(leadership.lost.wait(), name="lease lost")
+        try:
+            await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, lost):
+                task.cancel()
+            await asyncio.gather(work, lost, return_exceptions=True)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            raise error
+
+    async def _work(self, leadership: Leadership) -> None:
+        """For as long as this process leads; what a former leader still wrote is in the view before anything is read."""
+        while not leadership.lost.is_set():
+            try:
+                await self._live.reached(leadership.fence.revision)
+                self._stream = await self._pull.prepare()
+                async for message in self._pull.messages():
+                    await self._handle(message, leadership)
+            except Deposed:
+                leadership.lost.set()
+            except (Retryable, jetstream.ApiError) as error:
+                log.info("manifests.pause", why=str(error))
+                await self._bus.connected.wait()
+                await asyncio.sleep(PAUSE_S)
+
+    async def _handle(self, message: Published, leadership: Leadership) -> None:
+        """One message to its end. Raises: Deposed, Unavailable: then it has been handed back."""
+        try:
+            async with _Heart(lambda: self._pull.working(message)):
+                await self._live.newest()
+                if not await self._is_done(message):
+                    await self._apply(message, leadership)
+        except BaseException:
+            await self._pull.hand_back(message)
+            raise
+        with suppress(Unavailable):
+            await self._pull.done(message)
+
+    async def _is_done(self, message: Published) -> bool:
+        cursor = self._cursor()
+        if cursor.sequence > message.sequence:
+            return True  # only what was acknowledged is followed by another
+        if message.delivered == 1 or cursor.sequence == message.sequence:
+            return False
+        sender = self._sender(message)
+        with suppress(ValueError, msgspec.MsgspecError):
+            subject = self._bus.names.outcome(sender.user, sender.id)
+            told = await read_one(self._bus, Source(self._bus.names.outcomes_stream), subject)
+            return (
+                told is not None
+                and told.value is not None
+                and (msgspec.json.decode(told.value, type=ApplyReply).sequence == message.sequence)
+            )
+        return False
+
+    async def _apply(self, message: Published, leadership: Leadership) -> None:
+        sender = self._sender(message)
+        traceparent = message.traceparent
+        if not traceparent:
+            with span("publish", start_ns=message.stored_ns, user=sender.user) as published:
+                traceparent = published.traceparent
+        about: ObjectKey | None = None
+        try:
+            reply = await self._documents(message, sender, leadership, traceparent)
+        except Refusal as refusal:
+            about = refusal.about
+            reply = ApplyReply(error=to_status(refusal.error), traceparent=traceparent)
+        except (Deposed, Retryable):
+            raise
+        except Exception as error:
+            log.exception("manifests.failed", sequence=message.sequence, user=sender.user)
+            text = f"internal error: {type(error).__name__}: {error}"
+            reply = ApplyReply(error=to_status(ShoalError(text[:1000])), traceparent=traceparent)
+        reply.sequence = message.sequence
+        await self._tell(sender, reply, about)
+
+    async def _documents(
+        self, message: Published, sender: Sender, leadership: Leadership, traceparent: str
+    ) -> ApplyReply:
+        _check_tokens(sender)
+        if message.delivered >= SUSPECT_AFTER:
+            await self._try_out(message)
+        documents = await read(message.data, sender.namespace)
+        cursor = self._cursor()
+        begun = Progress(cursor.results) if cursor.sequence == message.sequence else Progress()
+        whole = Whole(leadership.fence, lambda progress: self._advance(message, progress))
+        return await self._applier.apply(documents, begun=begun, whole=whole, traceparent=traceparent)
+
+    def _cursor(self) -> Cursor:
+        entry = self._live.view.entry(CURSOR_MANIFESTS)
+        if entry is not None and entry.value:
+            with suppress(msgspec.MsgspecError):
+                cursor = msgspec.json.decode(entry.value, type=Cursor)
+                if cursor.stream == self._stream:
+                    return cursor
+        return Cursor(sequence=0, document=0)
+
+    def _advance(self, message: Published, progress: Progress) -> Put:
+        entry = self._live.view.entry(CURSOR_MANIFESTS)
+        cursor = Cursor(message.sequence, len(progress.letters), self._stream, progress.letters)
+        return Put(CURSOR_MANIFESTS, msgspec.json.encode(cursor), entry.revision if entry is not None else 0)
+
+    def _sender(self, message: Published) -> Sender:
+        user, namespace = (n.untoken(t) for t in message.subject.split(".")[-2:])
+        own = message.headers.get(n.MESSAGE_ID, "")
+        return Sender(user, namespace, own if re.fullmatch(n.MESSAGE_ID_PATTERN, own) else str(message.sequence))
+
+    async def _try_out(self, message: Published) -> None:
+        """Raises: Refusal if reading it kills, or never ends."""
+        log.warning("manifests.suspect", sequence=message.sequence, delivered=message.delivered)
+        trial = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "shoal.api.trial",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(TRIAL_TIMEOUT_S):
+                await trial.communicate(message.data)
+        except TimeoutError:
+            raise Refusal(BadRequest("this message takes too long to read")) from None
+        finally:
+            if trial.returncode is None:
+                trial.kill()
+                await trial.wait()
+        if trial.returncode != 0:
+            raise Refusal(BadRequest("reading this message ends the process that reads it"))
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    async def _tell(self, sender: Sender, reply: ApplyReply, about: ObjectKey | None) -> None:
+        """The outcome, and an event for each thing that was refused. Raises: Unavailable."""
+        log.info(
+            "manifests.applied" if reply.error is None else "manifests.refused",
+            user=sender.user,
+            id=sender.id,
+            sequence=reply.sequence,
+            documents=len(reply.results),
+            written=sum(r.result in ("created", "configured") for r in reply.results),
+            failed=sum(r.result == FAILED for r in reply.results),
+            error=reply.error.message if reply.error else None,
+            traceparent=reply.traceparent,
+        )
+        if reply.error is not None:
+            key = about or ObjectKey("manifests", sender.namespace, sender.id)
+            await self._emit(key, "Refused", reply.error.message, reply.traceparent)
+        for result in reply.results:
+            if result.error is not None:
+                await self._emit(_key(result), "ApplyFailed", result.error.message, reply.traceparent)
+        try:
+            subject = self._bus.names.outcome(sender.user, sender.id)
+        except ValueError:
+            return  # a user that can be none: nobody could read it
+        headers = {n.OUTCOME: "1"} | ({n.TRACEPARENT: reply.traceparent} if reply.traceparent else {})
+        await jetstream.publish(self._bus, subject, msgspec.json.encode(reply), headers=headers)
+
+    async def _emit(self, key: ObjectKey, reason: str, message: str, traceparent: str) -> None:
+        stored = self._live.view.get(key)
+        uid = stored.uid if stored is not None else ""
+        await self._emitter.emit(key, uid, WARNING, reason, message, traceparent=traceparent)
+
+
+def _check_tokens(sender: Sender) -> None:
+    """A literal wildcard passes the server's check wherever a right has a wildcard. Raises: Refusal."""
+    for what, text in (("user", sender.user), ("namespace", sender.namespace)):
+        if any(c in "*>= \t\r\n" for c in text):
+            raise Refusal(Forbidden(f"{text[:64]!r} cannot be the {what} of a subject"))
+
+
+def _key(result: DocumentResult) -> ObjectKey:
+    return ObjectKey(result.resource, result.namespace, result.name)
+
+
+class _Heart:
+    """Says that a message is being worked on, for as long as the block lasts."""
+
+    def __init__(self, beat: Callable[[], Awaitable[None]]) -> None:
+        self._beat = beat
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._beating(), name="working on it")
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _beating(self) -> None:
+        while True:
+            await self._beat()
+            await asyncio.sleep(WORKING_EVERY_S)
