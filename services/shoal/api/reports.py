@@ -4,6 +4,8 @@ A node speaks for the pods that are bound to it and for itself, under a name tha
 Each record names the uid, so that a late report never lands on a successor of the same name.
 """
 
+from typing import Any
+
 import msgspec
 
 from shoal.errors import Conflict, Forbidden, Invalid, NotFound, ShoalError, TooLarge
@@ -60,7 +62,7 @@ def subject_of(report: Report) -> ObjectKey:
     return ObjectKey(report.resource, report.namespace, report.name)
 
 
-def check(node: str, report: Report, about: Stored[object] | None, entry: Entry | None) -> Verdict:  # type: ignore[type-var]
+def check(node: str, report: Report, about: Stored[Any] | None, entry: Entry | None) -> Verdict:
     """`about`: the object named by `subject_of`; `entry`: this node's present entry for the report's own key."""
     key = ObjectKey(report.resource, report.namespace, report.name)
     revision = entry.revision if entry is not None else 0
@@ -86,7 +88,7 @@ def check(node: str, report: Report, about: Stored[object] | None, entry: Entry 
     return Write(key, value, revision)
 
 
-def _mine(node: str, report: Report, about: Stored[object] | None) -> ShoalError | None:  # type: ignore[type-var]
+def _mine(node: str, report: Report, about: Stored[Any] | None) -> ShoalError | None:
     """None if it is. Raises: Forbidden for what never will be; returns what a newer view may judge otherwise."""
     if report.resource not in STATUS_BYTES_MAX:
         raise Forbidden(f"a node does not report {report.resource[:64] or 'nothing'}")
@@ -96,7 +98,7 @@ def _mine(node: str, report: Report, about: Stored[object] | None) -> ShoalError
         return NotFound(f"there is no {subject_of(report)}")
     if about.uid != report.uid:
         return NotFound(f"{subject_of(report)} is another now: its uid is {about.uid}")
-    if report.resource == PODS and (bound := about.object.spec.node_name) != node:  # type: ignore[attr-defined]
+    if report.resource == PODS and (bound := about.object.spec.node_name) != node:
         return Forbidden(f"{subject_of(report)} is bound to {f'node {bound}' if bound else 'no node'}, not to {node}")
     return None
 

@@ -1,0 +1,210 @@
+"""What nodes ask: to be registered, to have their reports stored, to have their watch made.
+
+A node is the third token of the subject, which the server has checked. Reports of many nodes that arrive together are
+committed together (the store's group commit), each a unit of its own: one that is refused holds up no other.
+"""
+
+import asyncio
+import re
+
+import msgspec
+import structlog
+
+from shoal.api import registration, reports
+from shoal.api.cluster import Cluster
+from shoal.api.live import Live
+from shoal.api.writing import Plan, Writer, put
+from shoal.bus.connection import Bus
+from shoal.bus.rpc import Request, decode
+from shoal.errors import Conflict, NotFound, ShoalError, TooLarge, to_status
+from shoal.model.node import Node
+from shoal.names import ObjectKey, claim, observed, untoken
+from shoal.store import events
+from shoal.store.consumers import make_node_consumer
+from shoal.store.records import Change, Put
+from shoal.store.view import NODES, PODS
+from shoal.wire import (
+    NodeEvent,
+    NodeWatchReply,
+    NodeWatchRequest,
+    RegisterReply,
+    RegisterRequest,
+    Report,
+    ReportResult,
+    StatusReply,
+    StatusRequest,
+)
+
+TRIES = 6
+EVENTS_MAX = 200  # in one request
+EVENTS_EACH_S = 25.0  # a node's share, refilled; beyond it events are dropped, and counted
+EVENTS_BURST = 500.0
+HEARTBEAT_EVERY_S = 0.5
+REASON = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,127}$")
+
+log = structlog.get_logger()
+
+
+class Nodes:
+    def __init__(self, bus: Bus, live: Live, writer: Writer, cluster: Cluster) -> None:
+        self._bus = bus
+        self._live = live
+        self._writer = writer
+        self._cluster = cluster
+        self._shares: dict[str, _Share] = {}
+
+    # --- joining -----------------------------------------------------------------------------------------------------
+
+    async def register(self, request: Request) -> RegisterReply:
+        asked: RegisterRequest = decode(request, RegisterRequest)
+        name = request.node
+        registration.check_name(name)
+        obj, _ = await self._writer.write(lambda: self._plan_registration(name, asked))
+        assert isinstance(obj, Node)
+        log.info("node.registered", node=name, pod_cidr=obj.spec.pod_cidr, uid=obj.metadata.uid)
+        return RegisterReply(
+            cluster_uid=self._cluster.uid,
+            node_uid=obj.metadata.uid,
+            pod_cidr=obj.spec.pod_cidr,
+            cluster_cidr=self._cluster.cluster_cidr,
+            heartbeat_seconds=HEARTBEAT_EVERY_S,
+        )
+
+    def _plan_registration(self, name: str, asked: RegisterRequest) -> Plan:
+        view, clock = self._live.view, self._writer.clock
+        key = ObjectKey(NODES, "", name)
+        stored = view.get(key, Node)
+        if stored is None and view.desired_entry(key) is not None:
+            raise Conflict(f"the record of node {name} cannot be read by this version")
+        prefix = claim(registration.CLAIM_SPACE, "")[:-1]
+        decided = registration.register(
+            name,
+            asked,
+            existing=stored.object if stored is not None else None,
+            others=[s.object for s in view.objects(NODES, type_=Node)],
+            claimed=[untoken(e.key[len(prefix) :]) for e in view.entries() if e.key.startswith(prefix)],
+            of=self._cluster.ranges,
+            uid=clock.uid(),
+            now=clock.rfc3339(),
+        )
+        changes: list[Change] = []
+        if decided.changed:
+            changes.append(put(key, decided.node, stored))
+        if decided.claim:
+            value = msgspec.json.encode({"node": name, "uid": decided.node.metadata.uid})
+            changes.append(Put(claim(registration.CLAIM_SPACE, decided.claim), value, 0))
+        return Plan(decided.node, tuple(changes))
+
+    async def watch(self, request: Request) -> NodeWatchReply:
+        """The consumer of one process of a node: made by us, with our filters."""
+        asked: NodeWatchRequest = decode(request, NodeWatchRequest)
+        process = request.tokens[2] if len(request.tokens) > 2 else ""
+        await self._known(request.node)
+        return await make_node_consumer(self._bus, request.node, process, asked.start)
+
+    async def _known(self, node: str) -> None:
+        """Raises: NotFound for a host that has not registered."""
+        key = ObjectKey(NODES, "", node)
+        if self._live.view.get(key) is None:
+            await self._live.newest()
+            if self._live.view.get(key) is None:
+                raise NotFound(f"node {node} is not registered")
+
+    # --- reporting ---------------------------------------------------------------------------------------------------
+
+    async def status(self, request: Request) -> StatusReply:
+        asked: StatusRequest = decode(request, StatusRequest)
+        if len(asked.reports) > reports.REPORTS_MAX:
+            raise TooLarge(f"{len(asked.reports)} reports in one request; {reports.REPORTS_MAX} at most")
+        node = request.node
+        results = await asyncio.gather(*(self._report(node, r, request.traceparent) for r in asked.reports))
+        await self._events(node, asked.events)
+        return StatusReply(results=list(results))
+
+    async def _report(self, node: str, report: Report, traceparent: str) -> ReportResult:
+        """Never raises a ShoalError: it is the result."""
+        try:
+            return await self._stored(node, report, report.traceparent or traceparent)
+        except ShoalError as error:
+            return ReportResult(error=to_status(error))
+
+    async def _stored(self, node: str, report: Report, traceparent: str) -> ReportResult:
+        view = self._live.view
+        key = ObjectKey(report.resource, report.namespace, report.name)
+        confirmed = False
+        conflict = Conflict(f"{key} changes faster than it can be written")
+        for _ in range(TRIES):
+            entry = view.observed_entries(key).get(node)
+            match reports.check(node, report, view.get(reports.subject_of(report)), entry):
+                case reports.Unchanged(revision=revision):
+                    return ReportResult(revision=revision)
+                case reports.Refuse(confirm=True) if not confirmed:
+                    confirmed = True  # the view may be behind: what a node knows, it knows from the store
+                    await self._live.newest()
+                case reports.Refuse(error=error, revision=revision):
+                    return ReportResult(revision=revision, error=to_status(error))
+                case reports.Write(value=value, expected=expected):
+                    try:
+                        (revision,) = await self._writer.store.commit(
+                            [Put(observed(node, key), value, expected, traceparent)]
+                        )
+                    except Conflict as error:
+                        conflict = error
+                        await self._live.newest()
+                        continue
+                    return ReportResult(revision=revision)
+        raise conflict
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    async def _events(self, node: str, told: list[NodeEvent]) -> None:
+        share = self._shares.setdefault(node, _Share())
+        now, clock_s = self._writer.clock.rfc3339(), asyncio.get_running_loop().time()
+        dropped = max(0, len(told) - EVENTS_MAX)
+        for event in told[:EVENTS_MAX]:
+            if not share.take(clock_s) or not self._may_tell(node, event):
+                dropped += 1
+                continue
+            key = ObjectKey(event.resource, event.namespace, event.name)
+            made = events.make(
+                key,
+                event.uid,
+                event.type,
+                event.reason,
+                event.message,
+                reporter="node-agent",
+                host=node,
+                first=event.first or now,
+                last=event.last or now,
+                count=event.count,
+            )
+            await events.publish(self._bus, key, made, reporter=node)
+        if dropped:
+            log.warning("node.events_dropped", node=node, dropped=dropped)
+
+    def _may_tell(self, node: str, event: NodeEvent) -> bool:
+        """Of itself, of its pods, and of a pod that is gone by now."""
+        if not REASON.match(event.reason):
+            return False
+        if event.resource == NODES:
+            return event.name == node and not event.namespace
+        if event.resource != PODS:
+            return False
+        stored = self._live.view.get(ObjectKey(PODS, event.namespace, event.name))
+        return stored is None or stored.object.spec.node_name == node  # type: ignore[attr-defined]
+
+
+class _Share(msgspec.Struct):
+    """A token bucket: how many events a node may still tell."""
+
+    left: float = EVENTS_BURST
+    at: float = 0.0
+
+    def take(self, now_s: float) -> bool:
+        if self.at:
+            self.left = min(EVENTS_BURST, self.left + (now_s - self.at) * EVENTS_EACH_S)
+        self.at = now_s
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True

@@ -1,0 +1,181 @@
+"""The api as a process: one view, the requests of people and nodes, and (one instance at a time) published manifests."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from shoal.api import cluster as clusters
+from shoal.api.documents import Applier
+from shoal.api.happenings import EVENTS, Happenings
+from shoal.api.live import Live
+from shoal.api.manifests import GROUP, Manifests
+from shoal.api.nodes import Nodes
+from shoal.api.sessions import Sessions
+from shoal.api.verbs import Verbs
+from shoal.api.writing import Clock, Writer
+from shoal.bus.connection import Bus, connect
+from shoal.bus.rpc import Handler, MicroService, Request
+from shoal.bus.rpc import serve as answer
+from shoal.config import BusConfig
+from shoal.controller.lease import Lease
+from shoal.controller.shell import holder_name
+from shoal.errors import Invalid, ShoalError
+from shoal.model.registry import by_resource
+from shoal.store.events import Emitter
+from shoal.store.store import Store
+from shoal.store.streams import ensure_streams
+
+SERVICE = "shoal-api"
+VERSION = "0.1.0"
+QUEUE = "api"
+PEOPLE_AT_ONCE = 1024  # of each verb: a waiting watch is one of them
+NODES_AT_ONCE = 4096
+REPLY_BYTES_MAX = 3 * 2**20
+REPLY_OVERHEAD = 65_536
+
+log = structlog.get_logger()
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    cluster_cidr: str = "10.208.0.0/12"
+    node_mask: int = 23
+    replicas: int = 1
+
+
+def settings(env: Mapping[str, str] = os.environ) -> Settings:
+    """From `SHOAL_CLUSTER_CIDR`, `SHOAL_NODE_MASK`, `SHOAL_REPLICAS`. Raises: Invalid for what is no number."""
+    numbers = {}
+    for name, default in (("SHOAL_NODE_MASK", 23), ("SHOAL_REPLICAS", 1)):
+        text = env.get(name) or str(default)
+        if not text.isdigit():
+            raise Invalid(f"{text!r} is no number", path=name)
+        numbers[name] = int(text)
+    return Settings(
+        cluster_cidr=env.get("SHOAL_CLUSTER_CIDR") or "10.208.0.0/12",
+        node_mask=numbers["SHOAL_NODE_MASK"],
+        replicas=numbers["SHOAL_REPLICAS"],
+    )
+
+
+async def serve(
+    config: BusConfig,
+    given: Settings | None = None,
+    *,
+    clock: Clock | None = None,
+    on_ready: Callable[[], Any] | None = None,
+) -> None:
+    """Serve until cancelled. Raises: Invalid for a range that can be none, Unavailable if JetStream never answers."""
+    given = given or settings()
+    async with connect(config, name=SERVICE) as bus:
+        await ensure_streams(bus, replicas=given.replicas)
+        try:
+            await _Api(bus, given, clock or Clock()).run(on_ready)
+        except BaseExceptionGroup as group:
+            if (error := _sentence(group)) is not None:
+                raise error from group
+            raise
+
+
+def _sentence(group: BaseExceptionGroup[BaseException]) -> ShoalError | None:
+    """The one error of ours that ended the process, if that is all there was."""
+    ours, others = group.split(ShoalError)
+    if ours is None or others is not None:
+        return None
+    found: BaseException = ours
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, ShoalError) else None
+
+
+class _Api:
+    def __init__(self, bus: Bus, given: Settings, clock: Clock) -> None:
+        self.bus = bus
+        self.given = given
+        self.store = Store(bus)
+        self.live = Live(bus, self.store)
+        self.writer = Writer(self.live, self.store, clock)
+        self.emitter = Emitter(bus, reporter="api", now=clock.rfc3339)
+        self.manifests = Manifests(bus, self.live, Applier(self.writer), self.emitter)
+
+    async def run(self, on_ready: Callable[[], Any] | None) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.live.follow(), name="watch")
+            await self.live.ready()
+            cluster = await clusters.found(
+                self.live,
+                self.store,
+                self.writer.clock,
+                cluster_cidr=self.given.cluster_cidr,
+                node_mask=self.given.node_mask,
+            )
+            tasks.create_task(self._lead(), name="manifests")
+            await self._serve(cluster, on_ready)
+
+    async def _lead(self) -> None:
+        lease = Lease(self.bus, self.store, GROUP, holder=holder_name())
+        await self.manifests.lead(lease)
+
+    async def _serve(self, cluster: clusters.Cluster, on_ready: Callable[[], Any] | None) -> None:
+        names = self.bus.names
+        nodes = Nodes(self.bus, self.live, self.writer, cluster)
+        from_nodes = {
+            names.from_nodes("register"): nodes.register,
+            names.from_nodes("status"): nodes.status,
+            names.watch_all: nodes.watch,
+        }
+        subscriptions = [
+            await answer(self.bus, subject, handler, queue=QUEUE, limit=NODES_AT_ONCE)
+            for subject, handler in from_nodes.items()
+        ]
+        try:
+            async with MicroService(
+                self.bus, SERVICE, version=VERSION, queue=QUEUE, description="Shoal's api"
+            ) as service:
+                for verb, handler in self._verbs().items():
+                    await service.add(verb, names.api_endpoint(verb), handler, limit=PEOPLE_AT_ONCE)
+                await self.bus.flush()
+                log.info("ready", revision=self.live.revision, cluster=cluster.uid)
+                if on_ready is not None:
+                    on_ready()
+                await asyncio.get_running_loop().create_future()
+        finally:
+            for subscription in subscriptions:
+                await subscription.stop()
+
+    def _verbs(self) -> dict[str, Handler]:
+        room = min(REPLY_BYTES_MAX, self.bus.nc.max_payload - REPLY_OVERHEAD)
+        verbs = Verbs(self.live, self.writer, room)
+        happenings = Happenings(self.bus, self.store, room)
+        sessions = Sessions(self.bus, self.live)
+        return {
+            "apply": verbs.apply,
+            "create": verbs.create,
+            "get": _by_resource(happenings.get, verbs.get),
+            "list": _by_resource(happenings.list_, verbs.list_),
+            "watch": _by_resource(happenings.watch, verbs.watch),
+            "patch": verbs.patch,
+            "delete": verbs.delete,
+            "scale": verbs.scale,
+            "events": happenings.events,
+            "logs": sessions.logs,
+            "exec": sessions.exec,
+            "attach": sessions.attach,
+            "session": sessions.session,
+        }
+
+
+def _by_resource(events: Handler, objects: Handler) -> Handler:
+    """Events are read from a stream of their own."""
+
+    async def either(request: Request) -> msgspec.Struct | bytes:
+        try:
+            of_events = by_resource(request.resource) is EVENTS
+        except ShoalError:
+            of_events = False  # the other one says what is wrong
+        return await (events if of_events else objects)(request)
+
+    return either
