@@ -82,6 +82,9 @@ class Inbox:
         self._error = error
         self._wake()
 
+    def get_nowait(self) -> Msg | None:
+        return self._arrived.popleft() if self._arrived else None
+
     async def get(self, timeout: float) -> Msg:
         """The next message. Raises: Unavailable after `timeout` seconds of silence."""
         while not self._arrived:
@@ -191,6 +194,10 @@ class Bus:
         if not answer.data and answer.headers and answer.headers.get("Status") == "503":
             raise Unavailable(f"{subject}: nobody listens there")
         return answer
+
+    def new_id(self) -> str:
+        """A unique token of 22 letters and digits."""
+        return self.nc.new_inbox().rpartition(".")[2]
 
     # --- receiving -----------------------------------------------------------------------------------------------
 
