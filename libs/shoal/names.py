@@ -151,6 +151,17 @@ MESSAGE_ID = "Shoal-Id"  # on a published manifest: the id under which its outco
 OUTCOME = "Shoal-Outcome"  # set by the api alone: a reply led to an outcome's subject lacks it
 MESSAGE_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 
+# --- NATS' own service protocol (`nats micro`) ----------------------------------------------------------------------------
+
+
+API_SERVICE = "shoal-api"
+
+
+def micro(verb: str, *service: str) -> str:
+    """$SRV.<PING|INFO|STATS>[.<name>[.<id>]]: asked of every service, of those of a name, or of one instance."""
+    return ".".join(("$SRV", verb, *service))
+
+
 # --- labels and annotations -----------------------------------------------------------------------------------------
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

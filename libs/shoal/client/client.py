@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from shoal import wire
 from shoal.bus import jetstream
 from shoal.bus.connection import Bus
 from shoal.errors import BadRequest, Expired, Unavailable
-from shoal.names import MESSAGE_ID, MESSAGE_ID_PATTERN, OUTCOME, TRACEPARENT
+from shoal.names import API_SERVICE, MESSAGE_ID, MESSAGE_ID_PATTERN, OUTCOME, TRACEPARENT, micro
 
 if TYPE_CHECKING:
     from shoal.client.session import Session
@@ -126,6 +126,11 @@ class Client:
             if not (token := reply.metadata.get("continue", "")):
                 return found
             request = msgspec.structs.replace(request, continue_=token)
+
+    async def version(self) -> str:
+        """Of an api that answers. Raises: Unavailable if none does."""
+        answer = await self.bus.request(micro("PING", API_SERVICE), b"", dict[str, Any], timeout=TIMEOUT_S)
+        return str(answer.get("version", ""))
 
     # --- sessions ------------------------------------------------------------------------------------------------------
 
