@@ -1,0 +1,157 @@
+"""`shoal up` and `shoal down` on a machine of the test's own: what it shows, what it leaves (nothing)."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.e2e.conftest import require_lab
+from tests.e2e.private import Private
+
+from shoal.local import processes
+from shoal.local.machine import LocalRecord, read_record
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+async def machine() -> AsyncIterator[Private]:
+    require_lab()
+    async with Private() as found:
+        yield found
+
+
+def record(machine: Private) -> LocalRecord:
+    found = read_record(machine.directory / "home")
+    assert found is not None
+    return found
+
+
+async def pods(machine: Private) -> dict[str, dict[str, object]]:
+    url = {"NATS_URL": f"nats://127.0.0.1:{record(machine).port}"}
+    listed = json.loads(await machine.shoal("get", "pods", "-o", "json", env=url))
+    return {item["metadata"]["name"]: item["status"] for item in listed["items"]}
+
+
+async def test_up_shows_the_example_running_and_down_leaves_nothing(machine: Private) -> None:
+    before = await machine.state()
+
+    shown = await machine.shoal("up")
+
+    assert "the example runs: 4 pods" in shown
+    assert "clock   2/2" in shown
+    assert shown.count("1/1     Running") == 3
+    assert 'eval "$(shoal env)"' in shown
+    status = await pods(machine)
+    for name, pod in status.items():
+        answer = await machine.run("busybox", "wget", "-qO-", f"http://{pod['podIP']}:8080")
+        assert answer == f"hello from {name}\n" if name.startswith("hello") else "UTC" in answer
+
+    said = await machine.shoal("down")
+    assert "the cluster is down" in said
+    assert await machine.state() == before
+
+
+async def test_up_again_restarts_nothing_and_what_is_kept_comes_back(machine: Private) -> None:
+    await machine.shoal("up")
+    running = machine.processes()
+    again = await machine.shoal("up")
+
+    assert "a cluster runs here already" in again
+    assert "replicaset/hello unchanged" in again
+    assert set(running) <= set(machine.processes())
+
+    first = await pods(machine)
+    await machine.shoal("down")
+    await machine.shoal("up", "--no-example")
+    async with asyncio.timeout(60):
+        while not all(pod["phase"] == "Running" for pod in (await pods(machine)).values()):
+            await asyncio.sleep(0.2)
+    assert set(await pods(machine)) == set(first)
+    await machine.shoal("down", "--purge")
+    assert not (machine.directory / "home").exists()
+
+
+async def test_env_points_any_client_at_it(machine: Private) -> None:
+    await machine.shoal("up", "--no-example")
+    lines = (await machine.shoal("env")).splitlines()
+
+    assert f"export NATS_URL=nats://127.0.0.1:{record(machine).port}" in lines
+    assert f"export DOCKER_HOST=unix://{record(machine).socket}" in lines
+    ss = await machine.run("sh", "-c", "cat /proc/net/tcp")
+    listening = [line.split()[1] for line in ss.splitlines()[1:] if line.split()[3] == "0A"]
+    assert {address.split(":")[0] for address in listening} == {"0100007F"}  # loopback alone
+    await machine.shoal("down")
+    assert "no cluster runs on this machine" in await machine.shoal("env", check=False)
+
+
+async def test_a_range_in_use_is_passed_over_and_said(machine: Private) -> None:
+    await machine.run("ip", "address", "add", "10.210.7.1/24", "dev", "eth0")
+    before = await machine.state()
+    shown = await machine.shoal("up")
+
+    assert "10.208.0.0/12 overlaps 10.210.7.0/24" in shown
+    assert record(machine).cluster_cidr == "10.224.0.0/12"
+    assert all(str(pod["podIP"]).startswith("10.22") for pod in (await pods(machine)).values())
+    await machine.shoal("down")
+    assert await machine.state() == before
+
+
+async def test_beside_a_docker_that_runs_only_one_marked_rule_is_added(machine: Private) -> None:
+    data = machine.directory / "theirs"
+    argv = machine.command(
+        "dockerd", "--data-root", str(data), "-H", "unix:///run/docker.sock", "--pidfile", "/run/theirs.pid"
+    )
+    theirs = await asyncio.create_subprocess_exec(*argv, env=machine.env, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(30):
+            while "OK" not in await machine.run("sh", "-c", "docker version >/dev/null 2>&1 && echo OK", check=False):
+                await asyncio.sleep(0.1)
+        await machine.run("sh", "-c", "tar -C / -c bin/busybox | docker import - theirs")
+        await machine.run("docker", "run", "-d", "--name", "theirs", "theirs", "/bin/busybox", "sleep", "600")
+        before = await machine.state()
+
+        shown = await machine.shoal("up")
+
+        assert "using the engine on /var/run/docker.sock" in shown
+        rules = (await machine.run("iptables", "-S", "DOCKER-USER")).splitlines()
+        assert len([rule for rule in rules if "shoal node private" in rule]) == 1
+        assert (
+            len(rules) == len([r for r in before["iptables"] if "DOCKER-USER" in r and "-j DOCKER-USER" not in r]) + 1
+        )
+        for pod in (await pods(machine)).values():
+            await machine.run("busybox", "wget", "-qO-", f"http://{pod['podIP']}:8080")
+
+        await machine.shoal("down")
+        after = await machine.state()
+        assert after == before | {"run": after["run"]}  # the engine's own files under /run come and go
+        assert "theirs" in await machine.run("docker", "ps")
+    finally:
+        theirs.terminate()
+        await theirs.wait()
+
+
+async def test_down_after_the_supervisor_was_killed_leaves_nothing_either(machine: Private) -> None:
+    before = await machine.state()
+    await machine.shoal("up")
+    supervisor = processes.read_pidfile(machine.directory / "home/supervisor.pid")
+    assert supervisor is not None
+    os.kill(supervisor.pid, signal.SIGKILL)
+
+    await machine.shoal("down")
+    assert await machine.state() == before
+    assert "the example runs" in await machine.shoal("up")
+    await machine.shoal("down")
+
+
+async def test_without_engine_and_root_one_sentence_says_what_to_do(machine: Private) -> None:
+    home = {"SHOAL_HOME": str(machine.directory / "nobody")}
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    said = await machine.run(*nobody, sys.executable, "-m", "shoal.cli", "up", check=False, env=home)
+
+    assert said.strip().splitlines() == [
+        "error: no engine answers, and only root can start one: start Docker, or run this as root (to run containers)"
+    ]
