@@ -8,8 +8,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiodocker
 
@@ -17,19 +16,14 @@ _serial = itertools.count()
 
 
 class BareEngine:
-    """One engine; everything it starts is removed on exit."""
+    """One engine. `close()` removes everything that it started."""
 
     def __init__(self, docker_host: str, image: str, command: Sequence[str]) -> None:
         self._docker = aiodocker.Docker(url=docker_host)
         self._config: dict[str, Any] = {"Image": image, "Cmd": list(command), "Labels": {"io.shoal.bench": "yardstick"}}
         self._made: list[Any] = []
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
         await self.clear()
         await self._docker.close()
 
