@@ -83,20 +83,23 @@ class EngineClient:
 
     def containers(self, **labels: str) -> list[str]:
         """Ids of all containers, running or not, that carry these labels ("" = any value)."""
-        wanted = [f"{name}={value}" if value else name for name, value in labels.items()]
-        filters = msgspec.json.encode({"label": wanted}).decode()
-        return [c["Id"] for c in self.call("GET", "/containers/json", query=[("all", "1"), ("filters", filters)])]
+        query = [("all", "1"), ("filters", _label_filter(labels))]
+        return [c["Id"] for c in self.call("GET", "/containers/json", query=query)]
 
     def remove_container(self, container: str) -> None:
         """By force, with its anonymous volumes; gone already is fine."""
         self.call("DELETE", f"/containers/{container}", query=[("force", "1"), ("v", "1")], accept=(404, 409))
 
-    def networks(self, label: str) -> list[str]:
-        filters = msgspec.json.encode({"label": [label]}).decode()
-        return [n["Id"] for n in self.call("GET", "/networks", query=[("filters", filters)])]
+    def networks(self, **labels: str) -> list[str]:
+        return [n["Id"] for n in self.call("GET", "/networks", query=[("filters", _label_filter(labels))])]
 
     def remove_network(self, network: str) -> None:
         self.call("DELETE", f"/networks/{network}", accept=(404,))
+
+
+def _label_filter(labels: Mapping[str, str]) -> str:
+    wanted = [f"{name}={value}" if value else name for name, value in labels.items()]
+    return msgspec.json.encode({"label": wanted}).decode()
 
 
 def _decode(data: bytes) -> Any:

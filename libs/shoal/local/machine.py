@@ -23,6 +23,7 @@ from shoal.local.engine import EngineSpec
 from shoal.local.engine_client import EngineClient
 from shoal.local.jaeger import Jaeger, find_binary, free_ports
 from shoal.local.program import Program, Report, State
+from shoal.wire import RegisterReply
 
 HOST = "127.0.0.1"
 NATS_PORT = 4222  # if it is free
@@ -193,6 +194,13 @@ class Machine:
             found["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.record.jaeger.otlp_endpoint
         return found
 
+    def cluster_uid(self) -> str:
+        """As the agent learned it; "" if it never registered (then it started nothing either)."""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            file = self.directory / "node" / "registration.json"
+            return msgspec.json.decode(file.read_bytes(), type=RegisterReply).cluster_uid
+        return ""
+
     @property
     def _cluster(self) -> ClusterSpec:
         traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.record.jaeger.otlp_endpoint} if self.record.jaeger else {}
@@ -228,8 +236,8 @@ class Machine:
 
     def _sweep_containers(self) -> None:
         client = EngineClient(self.record.socket)
-        if client.answers():
-            sweep.containers(client, self.record.node)
+        if (uid := self.cluster_uid()) and client.answers():
+            sweep.containers(client, self.record.node, uid)
 
     def _sweep_processes(self) -> None:
         """What a supervisor that was killed left running, and what is left of an engine of our own."""

@@ -28,12 +28,13 @@ AT_ONCE = 8
 HOOKS = ("DOCKER-USER", "FORWARD")
 
 
-def containers(engine: EngineClient, node: str) -> int:
-    """Remove every container (and network) of that node; how many there were."""
-    found = engine.containers(**{names.CONTAINER_NODE: node, names.CONTAINER_CLUSTER: ""})
+def containers(engine: EngineClient, node: str, cluster_uid: str) -> int:
+    """Remove every container (and network) of that node of that cluster; how many containers there were."""
+    labels = {names.CONTAINER_NODE: node, names.CONTAINER_CLUSTER: cluster_uid}
+    found = engine.containers(**labels)
     with ThreadPoolExecutor(AT_ONCE) as threads:
         list(threads.map(engine.remove_container, found))
-    for network in engine.networks(f"{names.CONTAINER_NODE}={node}"):
+    for network in engine.networks(**labels):
         engine.remove_network(network)
     return len(found)
 
