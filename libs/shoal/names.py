@@ -185,6 +185,9 @@ CONTAINER_POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 CONTAINER_CLUSTER = "io.shoal.cluster"  # the cluster's uid
 CONTAINER_NODE = "io.shoal.node"
+CONTAINER_ATTEMPT = "io.shoal.attempt"  # what an agent that restarts reads back: runtime.port.Labels
+CONTAINER_FAILURES = "io.shoal.failures"
+CONTAINER_GENERATION = "io.shoal.generation"
 
 
 # --- subjects, streams, buckets ---------------------------------------------------------------------------------------

@@ -171,6 +171,12 @@ def link_up(link: int) -> Message:
     return Message(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, link, IFF_UP, IFF_UP), f"bring up link {link}")
 
 
+def enslave(link: int, bridge: int) -> Message:
+    return Message(
+        RTM_NEWLINK, 0, _IFINFO.pack(0, 0, link, 0, 0) + _u32(_IFLA_MASTER, bridge), f"put link {link} on its bridge"
+    )
+
+
 def delete_link(*, name: str = "", index: int = 0) -> Message:
     payload = _IFINFO.pack(0, 0, index, 0, 0) + (_text(_IFLA_IFNAME, name) if name else b"")
     return Message(RTM_DELLINK, 0, payload, f"remove link {name or index}", (errno.ENODEV,))
@@ -407,6 +413,8 @@ def plumb(host: Netlink, pod_namespace: int, wanted: Plumbing) -> None:
         outside = host.link(wanted.link)
         if eth0 is None or outside is None:
             raise NetlinkError(errno.ENODEV, f"find both ends of {wanted.link}")
+        if outside.master != wanted.bridge:
+            host.send(enslave(outside.index, wanted.bridge))  # the bridge was made anew since
         host.send(hairpin(outside.index))
         inside.send(
             new_address(eth0.index, wanted.address),

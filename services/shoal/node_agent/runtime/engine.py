@@ -40,11 +40,6 @@ RECONNECT_S = 0.5
 ANSWER_S = 120.0  # an engine that takes longer for a call that does no waiting of its own hangs
 API_VERSION = "v1.41"  # Docker Engine 20.10
 
-# Labels beside those that the whole of Shoal knows (names.py).
-ATTEMPT = "io.shoal.attempt"
-FAILURES = "io.shoal.failures"
-GENERATION = "io.shoal.generation"
-
 _CONTAINER_EVENTS = ("start", "die", "oom", "destroy")
 _IMAGE_EVENTS = ("delete", "untag", "tag", "pull", "import", "load")
 _FRAME = struct.Struct(">BxxxL")
@@ -65,9 +60,9 @@ def labels_of(labels: Labels, owner: Owner) -> dict[str, str]:
         names.CONTAINER_POD_NAME: labels.pod,
         names.CONTAINER_POD_UID: labels.uid,
         names.CONTAINER_NAME: labels.container or "POD",
-        ATTEMPT: str(labels.attempt),
-        FAILURES: str(labels.failures),
-        GENERATION: str(labels.generation),
+        names.CONTAINER_ATTEMPT: str(labels.attempt),
+        names.CONTAINER_FAILURES: str(labels.failures),
+        names.CONTAINER_GENERATION: str(labels.generation),
     }
 
 
@@ -84,9 +79,9 @@ def read_labels(raw: Mapping[str, str]) -> Labels:
         namespace=raw.get(names.CONTAINER_POD_NAMESPACE, ""),
         pod=raw.get(names.CONTAINER_POD_NAME, ""),
         container="" if container == "POD" else container,
-        attempt=number(ATTEMPT),
-        failures=number(FAILURES),
-        generation=number(GENERATION),
+        attempt=number(names.CONTAINER_ATTEMPT),
+        failures=number(names.CONTAINER_FAILURES),
+        generation=number(names.CONTAINER_GENERATION),
     )
 
 
@@ -276,6 +271,28 @@ class Engine:
         repository, _, tag = reference.rpartition(":")
         query = {"fromSrc": "-", "repo": repository, "tag": tag, "platform": platform}
         await self._call("POST", "images/create", query, archive)
+
+    # --- networks and volumes (the engine's own sandbox) -----------------------------------------------------------
+
+    async def ensure_network(self, name: str, body: Mapping[str, Any]) -> None:
+        try:
+            await self._call("POST", "networks/create", data={**body, "Name": name, "CheckDuplicate": True})
+        except EngineError as error:
+            if error.status != 409:
+                raise
+
+    async def remove_network(self, name: str) -> None:
+        try:
+            await self._call("DELETE", f"networks/{name}")
+        except EngineNotFound:
+            return
+
+    async def remove_volumes(self, uid: str) -> None:
+        """Those that were made for a pod: they are named by its uid."""
+        filters = msgspec.json.encode({"name": [f"shoal_{uid}_"]}).decode()
+        raw = await self._call("GET", "volumes", {"filters": filters})
+        for volume in msgspec.json.decode(raw).get("Volumes") or []:
+            await self._call("DELETE", f"volumes/{volume['Name']}", {"force": "1"})
 
     # --- streams -----------------------------------------------------------------------------------------------------
 

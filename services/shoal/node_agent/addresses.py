@@ -1,0 +1,101 @@
+"""Which pod has which address of this node's range. Kept in one small file, so that an agent that restarts knows.
+
+The first address of the range is the bridge's. Addresses are given out in turn, so that one that was just freed rests
+as long as the range is large: neighbours' caches and connections of its last pod have ended by then.
+"""
+
+import os
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from shoal.errors import ShoalError
+
+
+class Exhausted(ShoalError):
+    """No address of the node's range is free."""
+
+
+class _File(msgspec.Struct):
+    cidr: str
+    last: int = 0
+    pods: dict[str, str] = {}
+
+
+class Addresses:
+    """By pod uid. Each change is on disk before it is told."""
+
+    def __init__(self, path: Path, cidr: str) -> None:
+        self.network = IPv4Network(cidr)
+        if self.network.prefixlen > 30:
+            raise ShoalError(f"a pod range of {cidr} has no room for a pod")
+        self._path = path
+        self._last = 0
+        self._of: dict[str, IPv4Address] = {}
+        self._read()
+
+    @property
+    def gateway(self) -> IPv4Interface:
+        return IPv4Interface((self.network.network_address + 1, self.network.prefixlen))
+
+    @property
+    def size(self) -> int:
+        """How many pods can have an address: all but network, bridge and broadcast."""
+        return self.network.num_addresses - 3
+
+    def of(self, uid: str) -> IPv4Address | None:
+        return self._of.get(uid)
+
+    def interface(self, uid: str) -> IPv4Interface:
+        """Raises: KeyError for a pod without an address."""
+        return IPv4Interface((self._of[uid], self.network.prefixlen))
+
+    def give(self, uid: str) -> IPv4Address:
+        """The pod's address; a new one if it has none. Raises: Exhausted."""
+        if (known := self._of.get(uid)) is not None:
+            return known
+        taken = set(self._of.values())
+        for step in range(self.size):
+            number = (self._last + step) % self.size
+            address = self.network.network_address + 2 + number
+            if address not in taken:
+                self._of[uid] = address
+                self._last = number + 1
+                self._write()
+                return address
+        raise Exhausted(f"all {self.size} addresses of this node's range {self.network} are in use")
+
+    def free(self, uid: str) -> None:
+        if self._of.pop(uid, None) is not None:
+            self._write()
+
+    def keep_only(self, uids: Collection[str]) -> tuple[str, ...]:
+        """Free what belongs to none of these pods; the uids that lost theirs."""
+        lost = tuple(sorted(uid for uid in self._of if uid not in uids))
+        for uid in lost:
+            del self._of[uid]
+        if lost:
+            self._write()
+        return lost
+
+    def _read(self) -> None:
+        """A file that cannot be read, or is of another range, counts as none: containers tell the rest."""
+        try:
+            known = msgspec.json.decode(self._path.read_bytes(), type=_File)
+        except (OSError, msgspec.MsgspecError):
+            return
+        if known.cidr != str(self.network):
+            return
+        self._last = known.last
+        for uid, text in known.pods.items():
+            address = IPv4Address(text)
+            if address in self.network and address not in self._of.values():
+                self._of[uid] = address
+
+    def _write(self) -> None:
+        content = _File(str(self.network), self._last, {uid: str(a) for uid, a in sorted(self._of.items())})
+        new = self._path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(content))
+        os.replace(new, self._path)  # noqa: PTH105

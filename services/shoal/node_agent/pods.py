@@ -1,0 +1,414 @@
+"""What is to be done for one pod, decided from what is wanted, what the engine has and what was tried. Pure.
+
+`decide` is called again after everything that happens. An action that is at work is in `Memory.working` and is not
+decided twice; carrying all actions out and deciding again ends in no action (the law the tests check).
+
+How long to wait before a restart follows from the containers alone (`Labels.failures`, times), so that an agent that
+restarts waits on where it was. Rules and words are Kubernetes' (pkg/kubelet): the first restart at once, then 10 s
+doubled to 5 minutes, forgotten after 10 minutes of running.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import assert_never
+
+import msgspec
+
+from shoal.model.container import Container
+from shoal.model.pod import DEFAULT_GRACE_S, Pod
+from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, SANDBOX, Fact
+
+BACKOFF_FIRST_S = 10.0
+BACKOFF_MAX_S = 300.0
+FORGIVEN_AFTER_S = 600.0
+DRAIN_S = 2.0  # a deleted pod is stopped when it is drained, or so long after it was seen deleted
+NO_RECORD_GRACE_S = 2  # for what nobody wants any more, and whose manifest is not known
+SANDBOX_RETRY_S = 10.0
+
+
+# --- what is known -----------------------------------------------------------------------------------------------------
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something was tried and is not tried again before `until`. `reason`: Kubernetes' word for the status."""
+
+    reason: str
+    message: str
+    count: int = 1
+    until: float = 0.0
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker knows beside the engine's facts. Keys of `working`: see `key_of`."""
+
+    working: frozenset[str] = frozenset()
+    prepared: bool = False  # address, files and volumes are there
+    released: bool = False  # and gone again
+    connected: frozenset[str] = frozenset()  # sandboxes whose network is ready, by id
+    images: Mapping[str, str] = {}  # images that may be used now: container name -> image id
+    failures: Mapping[str, Failure] = {}  # by container name; "" is the sandbox
+    deleted_seen: float = 0.0  # when the deletion was first seen
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """`pod` None: nobody wants it (a read has confirmed that). `now`: Unix seconds."""
+
+    pod: Pod | None
+    facts: tuple[Fact, ...]
+    memory: Memory
+    now: float
+    drained: bool = False
+
+
+# --- what to do --------------------------------------------------------------------------------------------------------
+
+
+class Prepare(msgspec.Struct, frozen=True):
+    """Address, files, volumes."""
+
+
+class GetImage(msgspec.Struct, frozen=True):
+    """Look for the container's image, pull it if its policy says so."""
+
+    container: str
+
+
+class CreateSandbox(msgspec.Struct, frozen=True):
+    generation: int
+
+
+class StartSandbox(msgspec.Struct, frozen=True):
+    """Start it if it does not run, and connect its network."""
+
+    id: str
+
+
+class CreateContainer(msgspec.Struct, frozen=True):
+    container: str
+    attempt: int
+    failures: int
+    generation: int
+
+
+class StartContainer(msgspec.Struct, frozen=True):
+    id: str
+    container: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Ask it to end, kill it after `grace_s`. `why`: for the event, "" for none."""
+
+    id: str
+    grace_s: int
+    container: str
+    why: str = ""
+
+
+class Remove(msgspec.Struct, frozen=True):
+    """Kill it if it runs, and remove it."""
+
+    id: str
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Volumes, files, address."""
+
+
+Action = Prepare | GetImage | CreateSandbox | StartSandbox | CreateContainer | StartContainer | Stop | Remove | Release
+
+
+def key_of(action: Action) -> str:
+    """What an action works on: two with one key never run at once."""
+    match action:
+        case Prepare() | Release():
+            return "ground"
+        case GetImage(container=container):
+            return f"image {container}"
+        case CreateSandbox():
+            return "sandbox"
+        case CreateContainer(container=container):
+            return f"create {container}"
+        case StartSandbox(id=i) | StartContainer(id=i):
+            return f"start {i}"
+        case Stop(id=i):
+            return f"stop {i}"
+        case Remove(id=i):
+            return f"remove {i}"
+        case _:
+            assert_never(action)
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """`wake_at`: decide again then even if nothing happens (Unix seconds); None: only when something does.
+
+    `ended`: nothing is left, and nothing will come back.
+    """
+
+    actions: tuple[Action, ...] = ()
+    wake_at: float | None = None
+    ended: bool = False
+
+
+# --- reading the facts -------------------------------------------------------------------------------------------------
+
+
+class Group(msgspec.Struct, frozen=True):
+    """The containers of one pod in order: of each name the newest last."""
+
+    sandboxes: tuple[Fact, ...]
+    containers: Mapping[str, tuple[Fact, ...]]
+
+    @property
+    def sandbox(self) -> Fact | None:
+        return self.sandboxes[-1] if self.sandboxes else None
+
+    def newest(self, name: str) -> Fact | None:
+        found = self.containers.get(name, ())
+        return found[-1] if found else None
+
+    def all(self) -> Iterator[Fact]:
+        for found in self.containers.values():
+            yield from found
+
+
+def group(facts: Iterable[Fact]) -> Group:
+    sandboxes: list[Fact] = []
+    containers: dict[str, list[Fact]] = {}
+    for fact in sorted(facts, key=lambda f: (f.labels.generation, f.labels.attempt, f.created_at, f.id)):
+        if fact.labels.container == SANDBOX:
+            sandboxes.append(fact)
+        else:
+            containers.setdefault(fact.labels.container, []).append(fact)
+    for found in containers.values():
+        found.sort(key=lambda f: (f.labels.attempt, f.created_at, f.id))
+    return Group(tuple(sandboxes), {name: tuple(found) for name, found in containers.items()})
+
+
+def succeeded(fact: Fact) -> bool:
+    return fact.state == EXITED and fact.exit_code == 0 and not fact.error
+
+
+def failures_after(fact: Fact) -> int:
+    """How many in a row have ended, this one included; a long run is forgiven."""
+    if fact.started_at and fact.finished_at - fact.started_at >= FORGIVEN_AFTER_S:
+        return 1
+    return fact.labels.failures + 1
+
+
+def backoff_s(failures: int) -> float:
+    """Seconds from the end of the `failures`-th in a row to the next start: 0, 10, 20, 40, ... 300."""
+    if failures <= 1:
+        return 0.0
+    return float(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 2, 10)))
+
+
+def restarts_at(fact: Fact) -> float:
+    return fact.finished_at + backoff_s(failures_after(fact))
+
+
+def restarts(pod: Pod, fact: Fact) -> bool:
+    """Whether the policy starts an ended container again."""
+    policy = pod.spec.restart_policy
+    return policy == "Always" or (policy != "Never" and not succeeded(fact))
+
+
+def init_restarts(pod: Pod) -> bool:
+    return pod.spec.restart_policy != "Never"
+
+
+def initialized(pod: Pod, known: Group) -> bool:
+    """Every init container has succeeded in the present sandbox, or what comes after them has begun there."""
+    if not pod.spec.init_containers:
+        return True
+    sandbox = known.sandbox
+    generation = sandbox.labels.generation if sandbox else max((f.labels.generation for f in known.all()), default=0)
+    for container in pod.spec.containers:
+        newest = known.newest(container.name)
+        if newest is not None and newest.labels.generation == generation and newest.state != CREATED:
+            return True
+    return all(
+        (found := known.newest(c.name)) is not None and succeeded(found) and found.labels.generation == generation
+        for c in pod.spec.init_containers
+    )
+
+
+def phase(pod: Pod, facts: Iterable[Fact]) -> str:
+    """Pending, Running, Succeeded or Failed, as Kubernetes' getPhase."""
+    known = group(facts)
+    if not initialized(pod, known):
+        inits = [f for c in pod.spec.init_containers if (f := known.newest(c.name)) is not None]
+        failed = any(f.state == EXITED and not succeeded(f) for f in inits)
+        return "Failed" if failed and not init_restarts(pod) else "Pending"
+    newest = [known.newest(c.name) for c in pod.spec.containers]
+    found = [f for f in newest if f is not None and f.state != CREATED]
+    if any(f.state == RUNNING for f in found):
+        return "Running"
+    if len(found) < len(newest):
+        return "Running" if any(f is not None and f.labels.attempt > 0 for f in newest) else "Pending"
+    if any(restarts(pod, f) for f in found):
+        return "Running"
+    return "Succeeded" if all(succeeded(f) for f in found) else "Failed"
+
+
+# --- deciding ----------------------------------------------------------------------------------------------------------
+
+
+def decide(view: View) -> Decision:
+    """See the module. Total and deterministic."""
+    pod = view.pod
+    known = group(view.facts)
+    if pod is None:
+        decision = _end(view, known, NO_RECORD_GRACE_S)
+    elif pod.metadata.deletion_timestamp is not None:
+        decision = _delete(view, pod, known)
+    elif phase(pod, view.facts) in {"Succeeded", "Failed"}:
+        decision = _rest(view, known)
+    else:
+        decision = _run(view, pod, known)
+    actions = tuple(a for a in decision.actions if key_of(a) not in view.memory.working)
+    return Decision(actions, decision.wake_at, decision.ended)
+
+
+def _run(view: View, pod: Pod, known: Group) -> Decision:
+    memory = view.memory
+    sandbox = known.sandbox
+    actions: list[Action] = [Remove(s.id) for s in known.sandboxes[:-1]]
+    if sandbox is not None and sandbox.state == EXITED:
+        # Its network is lost to whatever joins later: the pod begins anew, with another sandbox.
+        return _replace_sandbox(view, pod, known, sandbox)
+    if not memory.prepared:
+        if (failed := memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
+            return Decision(tuple(actions), failed.until)
+        return Decision((*actions, Prepare()))
+    generation = sandbox.labels.generation if sandbox else _next_generation(known)
+    wakes: list[float] = []
+    if sandbox is None:
+        if (failed := memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
+            return Decision(tuple(actions), failed.until)
+        actions.append(CreateSandbox(generation))
+    elif sandbox.id not in memory.connected:
+        if (failed := memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
+            wakes.append(failed.until)
+        else:
+            actions.append(StartSandbox(sandbox.id))
+    ready = sandbox is not None and sandbox.id in memory.connected
+    wanted = _wanted(pod, known)
+    for container in (*pod.spec.init_containers, *pod.spec.containers):
+        found = known.containers.get(container.name, ())
+        actions += _tidy(found)
+        if container.name in wanted:
+            step, wake = _container(view, pod, container, found[-1] if found else None, generation, ready=ready)
+            actions += step
+            wakes += [wake] if wake is not None else []
+    actions += _strangers(pod, known)
+    return Decision(tuple(actions), min(wakes, default=None))
+
+
+def _next_generation(known: Group) -> int:
+    """A generation that no container belongs to: one whose sandbox vanished is not joined by what is left of it."""
+    return max((f.labels.generation + 1 for f in known.all()), default=0)
+
+
+def _wanted(pod: Pod, known: Group) -> set[str]:
+    """Names of the containers whose turn it is: init containers one by one, then all others."""
+    if initialized(pod, known):
+        return {c.name for c in pod.spec.containers}
+    generation = known.sandbox.labels.generation if known.sandbox else _next_generation(known)
+    for container in pod.spec.init_containers:
+        newest = known.newest(container.name)
+        if newest is None or not succeeded(newest) or newest.labels.generation != generation:
+            return {container.name}
+    return set()
+
+
+def _container(
+    view: View, pod: Pod, container: Container, found: Fact | None, generation: int, *, ready: bool
+) -> tuple[list[Action], float | None]:
+    memory, name = view.memory, container.name
+    if found is not None and found.state == RUNNING:
+        # A container outlives the sandbox it joined; a pod whose sandbox vanished begins anew.
+        return ([Stop(found.id, _grace(pod), name)], None) if found.labels.generation != generation else ([], None)
+    if found is not None and found.state == CREATED:
+        if found.labels.generation != generation:
+            return [Remove(found.id)], None
+        return ([StartContainer(found.id, name)] if ready else []), None
+    if found is not None:
+        rerun = found.labels.generation != generation and name in {c.name for c in pod.spec.init_containers}
+        again = init_restarts(pod) if name in {c.name for c in pod.spec.init_containers} else restarts(pod, found)
+        if not rerun and not again:
+            return [], None
+        if (at := restarts_at(found)) > view.now and not rerun:
+            return [], at
+    if (failed := memory.failures.get(name)) is not None and failed.until > view.now:
+        return [], failed.until
+    if name not in memory.images:
+        return [GetImage(name)], None
+    attempt = found.labels.attempt + 1 if found is not None else 0
+    failures = failures_after(found) if found is not None else 0
+    return [CreateContainer(name, attempt, failures, generation)], None
+
+
+def _tidy(found: tuple[Fact, ...]) -> list[Action]:
+    """Of one name the newest stays, and the one that ended before it, for `logs --previous`."""
+    if len(found) < 2:
+        return []
+    *older, _newest = found
+    keep = older[-1] if older[-1].state == EXITED and found[-1].state != EXITED else None
+    return [Remove(f.id) for f in older if f is not keep]
+
+
+def _strangers(pod: Pod, known: Group) -> list[Action]:
+    """Containers under names that the pod does not have (it was replaced under one uid: that cannot be, but may)."""
+    names = {c.name for c in (*pod.spec.init_containers, *pod.spec.containers)}
+    return [Remove(f.id) for f in known.all() if f.labels.container not in names]
+
+
+def _replace_sandbox(view: View, pod: Pod, known: Group, sandbox: Fact) -> Decision:
+    """What runs is stopped, then the dead sandbox goes, and with it the next decision makes a new one."""
+    running = [f for f in known.all() if f.state == RUNNING]
+    if running:
+        return Decision(tuple(Stop(f.id, _grace(pod), f.labels.container, "sandbox") for f in running))
+    unused = [Remove(f.id) for f in known.all() if f.state == CREATED]
+    began = any(f.state == EXITED for f in known.all())
+    if pod.spec.restart_policy == "Never" and began:
+        return Decision(tuple(unused))
+    if any(key.startswith(("create ", "start ")) for key in view.memory.working):
+        return Decision()
+    if (failed := view.memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
+        return Decision(tuple(unused), failed.until)
+    return Decision((*unused, Remove(sandbox.id)))
+
+
+def _rest(view: View, known: Group) -> Decision:
+    """A pod that is finished keeps its containers for their logs; sandbox, address and volumes are given back."""
+    tidy = [a for found in known.containers.values() for a in _tidy(found)]
+    unused = [Remove(f.id) for f in known.all() if f.state == CREATED]
+    actions = (*(Remove(s.id) for s in known.sandboxes), *tidy, *(u for u in unused if u not in tidy))
+    return Decision(actions if actions or view.memory.released else (Release(),))
+
+
+def _delete(view: View, pod: Pod, known: Group) -> Decision:
+    since = view.memory.deleted_seen or view.now
+    if not view.drained and view.now < since + DRAIN_S and any(f.state == RUNNING for f in known.all()):
+        return Decision((), since + DRAIN_S)
+    return _end(view, known, _grace(pod))
+
+
+def _grace(pod: Pod) -> int:
+    said = pod.metadata.deletion_grace_period_seconds
+    if said is None:
+        said = pod.spec.termination_grace_period_seconds
+    return DEFAULT_GRACE_S if said is None else said
+
+
+def _end(view: View, known: Group, grace_s: int) -> Decision:
+    """Containers first, then the sandbox beneath them, then what lay beneath both."""
+    running = [f for f in known.all() if f.state == RUNNING]
+    if running and grace_s > 0:
+        return Decision(tuple(Stop(f.id, grace_s, f.labels.container, "Killing") for f in running))
+    if view.facts:
+        return Decision(tuple(Remove(f.id) for f in view.facts))
+    if any(key != "ground" and not key.startswith("image ") for key in view.memory.working):
+        return Decision()  # a create is under way: what comes of it must go too
+    if not view.memory.released:
+        return Decision((Release(),))
+    return Decision(ended=True)

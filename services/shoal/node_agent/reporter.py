@@ -1,0 +1,155 @@
+"""What this node has to say, sent by request: the newest status of each pod and of itself, and events.
+
+What gathers while one request is in flight goes into the next. Of each record only the newest is sent; unanswered it is
+sent again, unless something newer took its place meanwhile. Doing it twice is harmless (the api compares).
+"""
+
+import asyncio
+import random
+from collections import deque
+from datetime import UTC, datetime
+
+import msgspec
+
+from shoal.bus.connection import Bus
+from shoal.errors import Retryable
+from shoal.names import ObjectKey
+from shoal.telemetry.logs import log
+from shoal.wire import NodeEvent, Report, ReportResult, StatusReply, StatusRequest
+
+REPORTS_MAX = 200  # a request; the api takes 400, and a message 1 MiB
+REQUEST_BYTES_MAX = 524_288
+EVENTS_MAX = 100
+EVENTS_KEPT_MAX = 2000  # while nobody answers; the oldest are dropped
+ANSWER_S = 5.0
+RETRY_MAX_S = 5.0
+
+
+class Reporter:
+    """`run` sends until it is cancelled. `pod` and `event` only remember."""
+
+    def __init__(self, bus: Bus, node: str, session: str) -> None:
+        self._bus = bus
+        self._node = node
+        self._session = session
+        self._waiting: dict[tuple[ObjectKey, str], Report] = {}
+        self._sent: dict[tuple[ObjectKey, str], bytes] = {}  # what was acknowledged
+        self._revisions: dict[tuple[ObjectKey, str], int] = {}
+        self._events: deque[NodeEvent] = deque(maxlen=EVENTS_KEPT_MAX)
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def pod(
+        self, key: ObjectKey, uid: str, status: msgspec.Struct, *, gone: bool = False, traceparent: str = ""
+    ) -> None:
+        """The newest status of an object of this node; one that was acknowledged already is not sent."""
+        raw = msgspec.json.encode(status, order="deterministic")
+        which = (key, uid)
+        mark = raw + (b"!" if gone else b"")
+        if which not in self._waiting and self._sent.get(which) == mark:
+            return
+        self._waiting[which] = Report(
+            resource=key.resource,
+            namespace=key.namespace,
+            name=key.name,
+            uid=uid,
+            revision=self._revisions.get(which, -1),
+            status=msgspec.Raw(raw),
+            gone=gone,
+            traceparent=traceparent,
+        )
+        self._idle.clear()
+        self._wake.set()
+
+    def event(self, key: ObjectKey, uid: str, type_: str, reason: str, message: str) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._events.append(
+            NodeEvent(
+                resource=key.resource,
+                namespace=key.namespace,
+                name=key.name,
+                uid=uid,
+                type=type_,
+                reason=reason,
+                message=message,
+                first=now,
+                last=now,
+            )
+        )
+        self._idle.clear()
+        self._wake.set()
+
+    def forget(self, key: ObjectKey, uid: str) -> None:
+        """Nothing more will be said of it."""
+        which = (key, uid)
+        for known in (self._waiting, self._sent, self._revisions):
+            known.pop(which, None)
+
+    async def drained(self) -> None:
+        """Until all that was said is acknowledged."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        failures = 0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting or self._events:
+                try:
+                    await self._bus.connected.wait()
+                    await self._send()
+                    failures = 0
+                except Retryable as error:
+                    failures += 1
+                    if failures in {1, 10, 100}:
+                        log.warning("status.unanswered", tries=failures, error=str(error))
+                    await asyncio.sleep(min(RETRY_MAX_S, 0.1 * 2.0 ** min(failures, 8)) * random.uniform(0.5, 1.0))
+            self._idle.set()
+
+    async def _send(self) -> None:
+        reports = self._take()
+        events = [self._events.popleft() for _ in range(min(len(self._events), EVENTS_MAX))]
+        request = StatusRequest(session=self._session, reports=list(reports.values()), events=events)
+        try:
+            reply = await self._bus.request(self._bus.names.status(self._node), request, StatusReply, timeout=ANSWER_S)
+        except BaseException:
+            for which, report in reports.items():
+                self._waiting.setdefault(which, report)
+            self._events.extendleft(reversed(events))
+            raise
+        for (which, report), result in zip(reports.items(), reply.results, strict=False):
+            self._answered(which, report, result)
+
+    def _take(self) -> dict[tuple[ObjectKey, str], Report]:
+        taken: dict[tuple[ObjectKey, str], Report] = {}
+        size = 0
+        for which, report in list(self._waiting.items()):
+            size += len(bytes(report.status)) + 256
+            if taken and (len(taken) >= REPORTS_MAX or size > REQUEST_BYTES_MAX):
+                break
+            taken[which] = self._waiting.pop(which)
+        return taken
+
+    def _answered(self, which: tuple[ObjectKey, str], report: Report, result: ReportResult) -> None:
+        if result.revision:
+            self._revisions[which] = result.revision
+        error = result.error
+        if error is None:
+            self._sent[which] = bytes(report.status) + (b"!" if report.gone else b"")
+            if (newer := self._waiting.get(which)) is not None:
+                self._waiting[which] = msgspec.structs.replace(newer, revision=result.revision)
+        elif error.reason == "Conflict":
+            again = self._waiting.get(which, report)
+            self._waiting[which] = msgspec.structs.replace(again, revision=result.revision)
+        elif error.reason in {"ServiceUnavailable", "TooManyRequests", "InternalError"}:
+            self._waiting.setdefault(which, report)
+            raise _Again(error.message)
+        else:
+            # It is another's now, or no more: the watch tells.
+            level = log.debug if error.reason == "NotFound" else log.warning
+            level("status.refused", key=str(which[0]), uid=which[1], reason=error.reason, error=error.message)
+
+
+class _Again(Retryable):
+    pass

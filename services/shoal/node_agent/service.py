@@ -1,0 +1,406 @@
+"""The agent's shell: registers, watches what is bound to its node, and gives each pod a worker.
+
+Nothing is stopped because it is missing from a list: a container without a record waits for the first complete list,
+and for a read that confirms it. What runs when the agent starts is adopted; an agent that ends stops nothing.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from shoal import names
+from shoal.bus.connection import Bus, connect
+from shoal.errors import AlreadyExists, Refused, Retryable, ShoalError
+from shoal.local.notify import ready
+from shoal.model.pod import BoundPod
+from shoal.names import ObjectKey
+from shoal.net import nft
+from shoal.net.netlink import NetlinkError
+from shoal.node_agent import host as hosts
+from shoal.node_agent.addresses import Addresses
+from shoal.node_agent.config import AgentConfig
+from shoal.node_agent.images import Images
+from shoal.node_agent.network import Marks, PodNetwork, link_name, marks, open_network
+from shoal.node_agent.node import AT_ONCE, Node
+from shoal.node_agent.reporter import Reporter
+from shoal.node_agent.runtime import pause
+from shoal.node_agent.runtime.engine import Engine, Owner
+from shoal.node_agent.runtime.port import Changed, EngineInfo, Fact, ImagesChanged, Listed, Lost, Runtime
+from shoal.node_agent.turns import Turns
+from shoal.node_agent.volumes import Volumes
+from shoal.node_agent.worker import Worker
+from shoal.store.consumers import RequestedConsumer
+from shoal.store.records import Entry, Synced
+from shoal.store.store import Store
+from shoal.store.watch import Watch
+from shoal.telemetry.logs import log
+from shoal.wire import Heartbeat, RegisterReply, RegisterRequest
+
+REGISTER_AGAIN_S = 1.0
+PODS = "pods"
+
+
+async def serve(config: AgentConfig) -> None:
+    """Until it is cancelled. Raises: ShoalError with one sentence if this host cannot be a node."""
+    try:
+        await _serve(config)
+    except BaseExceptionGroup as group:
+        if (error := _sentence(group)) is not None:
+            raise error from group
+        raise
+
+
+def _sentence(group: BaseExceptionGroup[BaseException]) -> ShoalError | None:
+    """The one error of ours that ended the process, if that is all there was."""
+    ours, others = group.split(ShoalError)
+    found: BaseException | None = None if others is not None else ours
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, ShoalError) else None
+
+
+async def _serve(config: AgentConfig) -> None:
+    config.state.mkdir(parents=True, exist_ok=True)
+    async with connect(config.bus, name=f"shoal-node-agent {config.node}") as bus:
+        runtime = Engine(config.docker_host, Owner("", config.node))
+        try:
+            engine = await _engine_info(runtime)
+            address = config.address or hosts.own_address(config.bus.servers)
+            host = hosts.read_host(config.node, address, engine, config.state)
+            registered = await register(bus, config, host)
+            runtime.owner = Owner(registered.cluster_uid, config.node)
+            node_marks = marks(registered.cluster_uid, config.node)
+            addresses = Addresses(config.state / "addresses.json", registered.pod_cidr)
+            network, why_not = await _network(config, engine, node_marks, addresses, registered.cluster_cidr)
+            if why_not:
+                log.warning("sandbox.engine", why=why_not)
+            agent = Agent(config, bus, runtime, engine, host, registered, addresses, network)
+            try:
+                await agent.run()
+            finally:
+                if network is not None:
+                    network.close()
+        finally:
+            await runtime.close()
+
+
+async def _engine_info(runtime: Runtime) -> EngineInfo:
+    said = False
+    while True:
+        try:
+            return await runtime.info()
+        except Retryable as error:
+            if not said:
+                log.warning("engine.waiting", error=str(error))
+                said = True
+            await asyncio.sleep(REGISTER_AGAIN_S)
+
+
+async def register(bus: Bus, config: AgentConfig, host: hosts.Host) -> RegisterReply:
+    """Ask until an api answers. Raises: Refused (another host has the name; no range fits)."""
+    uid = hosts.host_uid(config.state)
+    known = read_registration(config.state)
+    bridge = marks(known.cluster_uid, config.node).bridge if known else ""
+    request = RegisterRequest(
+        host_uid=uid,
+        labels=hosts.node_labels(host),
+        avoid=hosts.used_networks(bridge),
+        version=hosts.shoal_version(),
+    )
+    said = False
+    while True:
+        try:
+            reply = await bus.request(bus.names.register(config.node), request, RegisterReply)
+        except (AlreadyExists, Refused):
+            raise
+        except (Retryable, ShoalError) as error:
+            if not said:
+                log.warning("register.waiting", node=config.node, error=str(error))
+                said = True
+            await asyncio.sleep(REGISTER_AGAIN_S)
+        else:
+            (config.state / "registration.json").write_bytes(msgspec.json.encode(reply))
+            return reply
+
+
+def read_registration(state: Path) -> RegisterReply | None:
+    try:
+        return msgspec.json.decode((state / "registration.json").read_bytes(), type=RegisterReply)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+async def _network(
+    config: AgentConfig,
+    engine: EngineInfo,
+    node_marks: Marks,
+    addresses: Addresses,
+    cluster_cidr: str,
+) -> tuple[PodNetwork | None, str]:
+    """The fast sandbox's network; else None and why not, in one sentence. Raises: ShoalError if it is demanded."""
+    why = _why_not_fast(config, engine)
+    if not why:
+        try:
+            return await open_network(node_marks, addresses.gateway, cluster_cidr), ""
+        except (ShoalError, NetlinkError, OSError) as error:
+            why = f"this host's network cannot be changed: {error}"
+    if config.sandbox == "fast":
+        raise ShoalError(f"the fast sandbox cannot be used: {why}")
+    return None, why
+
+
+def _why_not_fast(config: AgentConfig, engine: EngineInfo) -> str:
+    import os
+
+    if config.sandbox == "engine":
+        return "SHOAL_SANDBOX says engine"
+    if os.geteuid() != 0:
+        return "the agent is not root"
+    if engine.rootless or engine.remapped:
+        return "the engine runs in a user namespace of its own"
+    if not config.docker_host.startswith("unix://") and config.docker_host:
+        return "the engine is on another host"
+    if not pause.supported(engine.architecture):
+        return f"there is no sandbox program for {engine.architecture}"
+    if not nft.available():
+        return "nft is not installed"
+    return ""
+
+
+class Agent:
+    """All of a running agent. `run` ends with its first task that fails, or when it is cancelled."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        bus: Bus,
+        runtime: Engine,
+        engine: EngineInfo,
+        host: hosts.Host,
+        registered: RegisterReply,
+        addresses: Addresses,
+        network: PodNetwork | None,
+    ) -> None:
+        self.config = config
+        self.bus = bus
+        self.runtime = runtime
+        self.host = host
+        self.registered = registered
+        self.session = uuid.uuid4().hex
+        self.reporter = Reporter(bus, config.node, self.session)
+        self.images = Images(runtime)
+        self.network = network
+        self.sandbox = "fast" if network is not None else "engine"
+        self.store = Store(bus)
+        self.workers: dict[str, Worker] = {}
+        self._uids: dict[ObjectKey, str] = {}  # the uid that is bound under a key
+        self._synced = asyncio.Event()
+        self._listed: tuple[Fact, ...] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._ready_since = 0.0
+        self.node = Node(
+            name=config.node,
+            address=host.address,
+            owner=runtime.owner,
+            runtime=runtime,
+            images=self.images,
+            addresses=addresses,
+            volumes=Volumes(config.state / "pods", shared=network is not None),
+            network=network,
+            engine_network="",
+            sandbox_image="",
+            engine=engine,
+            reporter=self.reporter,
+            turns=Turns(AT_ONCE),
+        )
+
+    async def run(self) -> None:
+        await self._sandbox_image()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self.reporter.run(), name="report")
+            tasks.create_task(self._heartbeats(), name="heartbeats")
+            tasks.create_task(self._engine_events(), name="engine events")
+            tasks.create_task(self._bound(), name="watch bound")
+            tasks.create_task(self._collect(), name="collect")
+
+    async def _sandbox_image(self) -> None:
+        reference, archive = pause.image(self.node.engine.architecture)
+        if await self.runtime.image(reference) is None:
+            architecture = self.host.architecture
+            await self.runtime.import_image(reference, archive, platform=f"linux/{architecture}")
+        self.node.sandbox_image = reference
+
+    # --- heartbeats and the node itself ----------------------------------------------------------------------------------
+
+    async def _heartbeats(self) -> None:
+        subject, sequence = self.bus.names.heartbeat(self.config.node), 0
+        while True:
+            sequence += 1
+            with suppress(Retryable):
+                await self.bus.publish(subject, Heartbeat(session=self.session, sequence=sequence))
+            await asyncio.sleep(self.registered.heartbeat_seconds)
+
+    def _report_node(self, engine_error: str = "") -> None:
+        status = hosts.node_status(
+            self.host,
+            self.node.engine,
+            sandbox=self.sandbox,
+            pods=self.node.addresses.size,
+            engine_error=engine_error,
+            now=self.node.now(),
+        )
+        key = ObjectKey("nodes", "", self.config.node)
+        self.reporter.pod(key, self.registered.node_uid, status)
+
+    # --- the engine ------------------------------------------------------------------------------------------------------
+
+    async def _engine_events(self) -> None:
+        async with aclosing(self.runtime.events()) as events:  # type: ignore[type-var]
+            async for event in events:
+                match event:
+                    case Listed(facts=facts):
+                        await self._engine_listed(facts)
+                    case Lost(why=why):
+                        if self.node.engine_up.is_set():
+                            log.warning("engine.lost", why=why)
+                            self.node.engine_up.clear()
+                            self._report_node(why)
+                    case ImagesChanged():
+                        self.images.changed()
+                    case Changed(uid=uid):
+                        if (worker := self.workers.get(uid)) is not None:
+                            worker.changed(event)
+
+    async def _engine_listed(self, facts: tuple[Fact, ...]) -> None:
+        self._listed = facts
+        by_uid: dict[str, list[Fact]] = {}
+        for fact in facts:
+            by_uid.setdefault(fact.labels.uid, []).append(fact)
+        self.node.engine_up.set()
+        for uid, found in by_uid.items():
+            labels = found[0].labels
+            self._worker(ObjectKey(PODS, labels.namespace, labels.pod), uid).listed(tuple(found))
+        for uid, worker in self.workers.items():
+            if uid not in by_uid:
+                worker.listed(())
+        log.info("engine.listed", containers=len(facts))
+        self._report_node()
+
+    # --- what is bound ---------------------------------------------------------------------------------------------------
+
+    async def _bound(self) -> None:
+        watch = Watch(
+            self.bus,
+            name=f"agent {self.config.node}",
+            filters=[names.bound_to(self.config.node)],
+            consumer=RequestedConsumer(self.bus, self.config.node, "agent"),
+        )
+        async with aclosing(aiter(watch)) as changes:  # type: ignore[type-var]
+            async for change in changes:
+                if isinstance(change, Synced):
+                    for key in change.gone:
+                        self._entry(Entry(key, None, change.revision))
+                    if not self._synced.is_set():
+                        log.info("bound.synced", pods=len(self._uids), revision=change.revision)
+                    self._synced.set()
+                else:
+                    self._entry(change)
+
+    def _entry(self, entry: Entry) -> None:
+        """One bound entry. A deletion is confirmed by a read before anything is stopped."""
+        parsed = names.parse_key(entry.key)
+        if parsed.part != "bound" or parsed.object is None or parsed.object.resource != PODS:
+            return
+        key = parsed.object
+        if entry.value is None:
+            if (uid := self._uids.pop(key, None)) is not None:
+                self._spawn(self._confirm(key, uid), f"confirm {key}")
+            return
+        try:
+            bound = msgspec.json.decode(entry.value, type=BoundPod)
+        except msgspec.MsgspecError as error:
+            log.warning("bound.unreadable", key=str(key), revision=entry.revision, error=str(error))
+            return
+        uid = bound.pod.metadata.uid
+        before = self._uids.get(key)
+        self._uids[key] = uid
+        if before is not None and before != uid and (old := self.workers.get(before)) is not None:
+            old.unwanted()  # another pod of that name has taken its place: the entry says so
+        self._worker(key, uid).wanted(bound.pod, drained=bound.drained, traceparent=entry.traceparent)
+
+    async def _confirm(self, key: ObjectKey, uid: str) -> None:
+        """Is there really no record of this pod? Asked until there is an answer."""
+        while self._uids.get(key) != uid and uid in self.workers:
+            try:
+                entry = await self.store.get(names.bound(self.config.node, key))
+            except ShoalError as error:
+                log.debug("bound.confirm", key=str(key), error=str(error))
+                await asyncio.sleep(1)
+                continue
+            if entry is not None and entry.value is not None:
+                with suppress(msgspec.MsgspecError):
+                    if msgspec.json.decode(entry.value, type=BoundPod).pod.metadata.uid == uid:
+                        return  # it is there: the watch will tell
+            worker = self.workers.get(uid)
+            if worker is not None and self._uids.get(key) != uid:
+                worker.unwanted()
+            return
+
+    def _worker(self, key: ObjectKey, uid: str) -> Worker:
+        worker = self.workers.get(uid)
+        if worker is None:
+            worker = self.workers[uid] = Worker(self.node, key, uid)
+            self._spawn(self._work(worker), f"pod {key}")
+        return worker
+
+    async def _work(self, worker: Worker) -> None:
+        try:
+            await worker.run()
+        finally:
+            self.workers.pop(worker.uid, None)
+        if self._uids.get(worker.key) != worker.uid:
+            self.reporter.forget(worker.key, worker.uid)
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]", name: str) -> None:
+        assert self._tasks is not None
+        self._tasks.create_task(work, name=name)
+
+    # --- what nobody wants -----------------------------------------------------------------------------------------------
+
+    async def _collect(self) -> None:
+        """Once, when both lists are complete: containers without a record, files, addresses and links without a pod."""
+        await self.node.engine_up.wait()
+        await self._synced.wait()
+        bound = set(self._uids.values())
+        for uid, worker in list(self.workers.items()):
+            if uid not in bound:
+                self._spawn(self._confirm(worker.key, uid), f"confirm {worker.key}")
+        known = bound | set(self.workers)
+        loop = asyncio.get_running_loop()
+        for uid in self.node.volumes.uids() - known:
+            try:
+                await loop.run_in_executor(None, self.node.volumes.release, uid)
+            except ShoalError as error:
+                log.warning("collect.files", uid=uid, error=str(error))
+        self.node.addresses.keep_only(known)
+        if self.network is not None:
+            await self.network.remove_links(self.network.links() - {link_name(uid) for uid in known})
+        ready()
+        log.info("ready", node=self.config.node, address=self.host.address, pods=len(bound), sandbox=self.sandbox)
+
+
+@asynccontextmanager
+async def running(config: AgentConfig) -> AsyncIterator[asyncio.Task[None]]:
+    """The agent beside the block, for tests."""
+    task = asyncio.create_task(serve(config), name="agent")
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

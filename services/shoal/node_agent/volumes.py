@@ -1,0 +1,223 @@
+"""A pod's files on the node: emptyDirs (disk, tmpfs), hostPaths with their types checked, termination messages.
+
+    <state>/pods/<uid>/etc/          hosts, resolv.conf, hostname
+    <state>/pods/<uid>/volumes/<v>/  an emptyDir
+    <state>/pods/<uid>/ended/        <container>.<attempt>: its termination message
+
+Where the agent shares no file system with the engine (the fallback) an emptyDir is a volume of the engine's, and
+nothing else is made.
+"""
+
+import ctypes
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from shoal.errors import ShoalError
+from shoal.model import quantity
+from shoal.model.container import Container
+from shoal.model.pod import Pod
+from shoal.model.volume import EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount
+from shoal.node_agent.containers import Files, Mount
+
+MESSAGE_MAX = 4096
+_MNT_DETACH = 2
+_MS_NOSUID_NODEV = 6
+_PROPAGATION = {"": "rprivate", "None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class VolumeError(ShoalError):
+    """A volume cannot be had as the manifest says."""
+
+
+class Volumes:
+    def __init__(self, root: Path, *, shared: bool) -> None:
+        """`shared`: the engine sees the same files as the agent."""
+        self._root = root
+        self.shared = shared
+
+    def _of(self, uid: str) -> Path:
+        return self._root / uid
+
+    def uids(self) -> set[str]:
+        """The pods that have files here."""
+        try:
+            return {entry.name for entry in self._root.iterdir()}
+        except FileNotFoundError:
+            return set()
+
+    # --- making ------------------------------------------------------------------------------------------------------
+
+    def prepare(self, pod: Pod, etc: dict[str, str]) -> Files:
+        """The pod's directory, with `etc` in it and its volumes. Doing it again changes no content.
+
+        Raises: VolumeError, OSError.
+        """
+        for volume in pod.spec.volumes:
+            if volume.host_path is not None and self.shared:
+                check_host_path(volume.name, volume.host_path)
+        if not self.shared:
+            return Files()
+        home = self._of(pod.metadata.uid)
+        directory = home / "etc"
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        for name, content in etc.items():
+            (directory / name).write_text(content)
+        for volume in pod.spec.volumes:
+            if volume.empty_dir is not None:
+                self._empty_dir(pod, volume, volume.empty_dir)
+        return Files(
+            hosts=str(directory / "hosts"),
+            resolv_conf=str(directory / "resolv.conf"),
+            hostname=str(directory / "hostname"),
+        )
+
+    def _empty_dir(self, pod: Pod, volume: Volume, source: EmptyDirVolumeSource) -> None:
+        path = self._of(pod.metadata.uid) / "volumes" / volume.name
+        path.mkdir(parents=True, exist_ok=True)
+        if source.medium == "Memory" and not path.is_mount():
+            size = f"size={quantity.whole(source.size_limit)}," if source.size_limit else ""
+            _mount_tmpfs(path, f"{size}mode=0777")
+        group = pod.spec.security_context.fs_group if pod.spec.security_context else None
+        if group is not None:
+            os.chown(path, -1, group)
+        path.chmod(0o2777 if group is not None else 0o777)
+
+    # --- mounts ------------------------------------------------------------------------------------------------------
+
+    def mounts(self, pod: Pod, container: Container, attempt: int) -> tuple[Mount, ...]:
+        """What one container sees of them. Raises: VolumeError for a subPath that leaves its volume."""
+        volumes = {v.name: v for v in pod.spec.volumes}
+        found = [self._mount(pod, volumes[m.name], m) for m in container.volume_mounts if m.name in volumes]
+        if self.shared and container.termination_message_path:
+            file = self._ended(pod.metadata.uid, container.name, attempt)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o666)
+            file.chmod(0o666)
+            found.append(Mount(source=str(file), target=container.termination_message_path))
+        return tuple(found)
+
+    def _mount(self, pod: Pod, volume: Volume, mount: VolumeMount) -> Mount:
+        propagation = _PROPAGATION.get(mount.mount_propagation, "rprivate")
+        if volume.host_path is not None:
+            base = volume.host_path.path
+        elif not self.shared:
+            if mount.sub_path:
+                raise VolumeError(f"volume {volume.name}: subPath needs an engine on the agent's own file system")
+            name = volume_name(pod.metadata.uid, volume.name)
+            return Mount(source=name, target=mount.mount_path, read_only=mount.read_only, volume=True)
+        else:
+            base = str(self._of(pod.metadata.uid) / "volumes" / volume.name)
+        source = sub_path(Path(base), mount.sub_path) if mount.sub_path else Path(base)
+        return Mount(source=str(source), target=mount.mount_path, read_only=mount.read_only, propagation=propagation)
+
+    # --- endings -----------------------------------------------------------------------------------------------------
+
+    def _ended(self, uid: str, container: str, attempt: int) -> Path:
+        return self._of(uid) / "ended" / f"{container}.{attempt}"
+
+    def message(self, uid: str, container: str, attempt: int) -> str:
+        """What a container left as its termination message; "" for nothing."""
+        try:
+            with self._ended(uid, container, attempt).open("rb") as file:
+                return file.read(MESSAGE_MAX).decode(errors="replace")
+        except OSError:
+            return ""
+
+    def forget_message(self, uid: str, container: str, attempt: int) -> None:
+        with suppress(OSError):
+            self._ended(uid, container, attempt).unlink(missing_ok=True)
+
+    def release(self, uid: str) -> None:
+        """Unmount and remove all of it. May take as long as a file system does: call it in a thread."""
+        home = self._of(uid)
+        for path in (home / "volumes").glob("*"):
+            if path.is_mount():
+                _libc.umount2(os.fsencode(path), _MNT_DETACH)
+        shutil.rmtree(home, ignore_errors=True)
+        if home.exists():
+            raise VolumeError(f"{home} cannot be removed")
+
+
+def volume_name(uid: str, volume: str) -> str:
+    return f"shoal_{uid}_{volume}"
+
+
+def engine_volumes(pod: Pod) -> tuple[str, ...]:
+    return tuple(volume_name(pod.metadata.uid, v.name) for v in pod.spec.volumes if v.empty_dir is not None)
+
+
+def _mount_tmpfs(path: Path, options: str) -> None:
+    if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", _MS_NOSUID_NODEV, options.encode()) != 0:
+        number = ctypes.get_errno()
+        raise VolumeError(f"mount a tmpfs on {path}: {os.strerror(number)}")
+
+
+# --- hostPath ------------------------------------------------------------------------------------------------------------
+
+_CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
+    "Directory": (stat.S_ISDIR, "a directory"),
+    "DirectoryOrCreate": (stat.S_ISDIR, "a directory"),
+    "File": (stat.S_ISREG, "a file"),
+    "FileOrCreate": (stat.S_ISREG, "a file"),
+    "Socket": (stat.S_ISSOCK, "a socket"),
+    "CharDevice": (stat.S_ISCHR, "a character device"),
+    "BlockDevice": (stat.S_ISBLK, "a block device"),
+}
+
+
+def check_host_path(name: str, source: HostPathVolumeSource) -> None:
+    """Raises: VolumeError if what is there is not what the manifest says. `...OrCreate` makes what is missing."""
+    path = Path(source.path)
+    if not path.exists():
+        if source.type == "FileOrCreate":
+            path.touch(mode=0o644)
+        elif source.type in {"DirectoryOrCreate", ""}:
+            path.mkdir(parents=True, mode=0o755)
+    if source.type:
+        fits, what = _CHECKS[source.type]
+        if not path.exists() or not fits(path.stat().st_mode):
+            raise VolumeError(f'hostPath type check failed: {source.path} is not {what} (volume "{name}")')
+
+
+def sub_path(base: Path, below: str) -> Path:
+    """A path inside a volume, made if it is missing; never out of it, through whatever link a container left there.
+
+    Raises: VolumeError.
+    """
+    parts = PurePosixPath(below).parts
+    if below.startswith("/") or ".." in parts:
+        raise VolumeError(f"subPath {below!r} must stay inside its volume")
+    here = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for index, part in enumerate(parts):
+            here = _step(here, part, last=index == len(parts) - 1, below=below)
+    finally:
+        os.close(here)
+    return base.joinpath(*parts)
+
+
+def _step(here: int, part: str, *, last: bool, below: str) -> int:
+    """Open the next part without following a link, making a directory where there is nothing."""
+    try:
+        found = os.stat(part, dir_fd=here, follow_symlinks=False)
+    except FileNotFoundError:
+        os.mkdir(part, 0o755, dir_fd=here)
+        os.chmod(part, stat.S_IMODE(os.fstat(here).st_mode), dir_fd=here)  # whoever may write the volume may write here
+        found = os.stat(part, dir_fd=here, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
+        if last and stat.S_ISREG(found.st_mode):
+            return here
+        raise VolumeError(f"subPath {below!r}: {part} is neither a directory nor a file")
+    following = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+    os.close(here)
+    return following
+
+
+def orphans(found: Iterable[str], wanted: set[str]) -> list[str]:
+    return sorted(set(found) - wanted)
