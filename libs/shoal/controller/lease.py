@@ -10,7 +10,6 @@ recipe is NATS.md section 7; headers are written by hand, since nats-py's `creat
 """
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -25,9 +24,8 @@ from shoal.store.records import Fence, Put
 from shoal.telemetry.logs import log
 
 if TYPE_CHECKING:
-    from shoal.store.store import Store
-
     from shoal.bus.connection import Bus, Message
+    from shoal.store.store import Store
 
 TTL_S = 2  # whole seconds: the server's unit
 SLACK_S = 0.05  # the server removes an expired key that much late
@@ -40,7 +38,7 @@ class _Held(msgspec.Struct):
     holder: str
 
 
-class _Raw(msgspec.Struct):
+class _Raw(msgspec.Struct):  # bytes are base64 in JSON: msgspec decodes them
     seq: int
     hdrs: bytes = b""
     data: bytes = b""
@@ -243,7 +241,7 @@ class Lease:
                 return _Seen("", 0)
             raise Unavailable(f"the lease of {self.group}: {error}") from error
         message = msgspec.json.decode(data, type=_Got).message
-        headers = base64.b64decode(message.hdrs).decode() if message.hdrs else ""
+        headers = message.hdrs.decode(errors="replace")
         if jetstream.OPERATION in headers or jetstream.MARKER_REASON in headers:
             return _Seen("", message.seq)
-        return _Seen(msgspec.json.decode(base64.b64decode(message.data), type=_Held).holder, message.seq)
+        return _Seen(msgspec.json.decode(message.data, type=_Held).holder, message.seq)
