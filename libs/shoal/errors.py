@@ -33,7 +33,7 @@ class ShoalError(Exception):
     def __init__(self, message: str, *, path: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.path = path
+        self.path = str(path)  # a plain one: `model.problem.Path` cannot be encoded
         self.hint = hint
 
     def __str__(self) -> str:

@@ -107,6 +107,9 @@ class Manifests:
                 log.info("manifests.pause", why=str(error))
                 await self._bus.connected.wait()
                 await asyncio.sleep(PAUSE_S)
+            except Exception:
+                log.exception("manifests.failed")
+                await asyncio.sleep(PAUSE_S)
 
     async def _handle(self, message: Published, leadership: Leadership) -> None:
         """One message to its end. Raises: Deposed, Unavailable: then it has been handed back."""
@@ -154,10 +157,16 @@ class Manifests:
             raise
         except Exception as error:
             log.exception("manifests.failed", sequence=message.sequence, user=sender.user)
-            text = f"internal error: {type(error).__name__}: {error}"
-            reply = ApplyReply(error=to_status(ShoalError(text[:1000])), traceparent=traceparent)
+            reply = ApplyReply(error=to_status(_internal(error)), traceparent=traceparent)
         reply.sequence = message.sequence
-        await self._tell(sender, reply, about)
+        try:
+            await self._tell(sender, reply, about)
+        except ShoalError:
+            raise
+        except Exception as error:
+            log.exception("manifests.not_told", sequence=message.sequence, user=sender.user)
+            failed = ApplyReply(error=to_status(_internal(error)), traceparent=traceparent, sequence=message.sequence)
+            await self._publish(sender, failed)
 
     async def _documents(
         self, message: Published, sender: Sender, leadership: Leadership, traceparent: str
@@ -234,6 +243,9 @@ class Manifests:
         for result in reply.results:
             if result.error is not None:
                 await self._emit(_key(result), "ApplyFailed", result.error.message, reply.traceparent)
+        await self._publish(sender, reply)
+
+    async def _publish(self, sender: Sender, reply: ApplyReply) -> None:
         try:
             subject = self._bus.names.outcome(sender.user, sender.id)
         except ValueError:
@@ -252,6 +264,10 @@ def _check_tokens(sender: Sender) -> None:
     for what, text in (("user", sender.user), ("namespace", sender.namespace)):
         if any(c in "*>= \t\r\n" for c in text):
             raise Refusal(Forbidden(f"{text[:64]!r} cannot be the {what} of a subject"))
+
+
+def _internal(error: Exception) -> ShoalError:
+    return ShoalError(f"internal error: {type(error).__name__}: {error}"[:1000])
 
 
 def _key(result: DocumentResult) -> ObjectKey:
