@@ -121,11 +121,17 @@ DESIRED_ALL = "desired.>"
 OBSERVED_ALL = "observed.>"
 BOUND_ALL = "bound.>"
 SHARED_ALL = "shared.>"
+CLAIMS_ALL = "system.claims.>"
 
 
 def desired_of(resource: str) -> str:
     """Filter: every desired object of a resource."""
     return f"desired.{token(resource)}.>"
+
+
+def desired_in(namespace: str) -> str:
+    """Filter: every desired object in a namespace."""
+    return f"desired.*.{token(namespace)}.>"
 
 
 def observed_of(resource: str) -> str:
