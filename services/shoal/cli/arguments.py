@@ -29,12 +29,12 @@ class Flag(argparse.Action):
         default: bool | None = False,
         help: str = "",  # noqa: A002
     ) -> None:
-        negated = [f"--no-{s[2:]}" for s in option_strings if s.startswith("--")]
-        super().__init__([*option_strings, *negated], dest, nargs=0, default=default, help=help)
+        self.negated = [f"--no-{s[2:]}" for s in option_strings if s.startswith("--")]
+        super().__init__([*option_strings, *self.negated], dest, nargs=0, default=default, help=help)
         self.shown = tuple(option_strings)
 
     def __call__(self, _parser: object, namespace: object, _values: object, option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, not (option_string or "").startswith("--no-"))
+        setattr(namespace, self.dest, option_string not in self.negated)
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TextIO
 
 from shoal.cli.cluster import Cluster
@@ -24,12 +25,14 @@ class Context:
         out: TextIO | None = None,
         err: TextIO | None = None,
         cluster: Cluster | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.env = {**env, "NATS_URL": server} if server else env
         self.user = env.get("SHOAL_USER") or DEFAULT_USER
         self.default_namespace = DEFAULT_NAMESPACE
         self.out = out or sys.stdout
         self.err = err or sys.stderr
+        self.now = now
         self._cluster = cluster
 
     def write(self, text: str) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from shoal.cli.describe import page as blocks
 from shoal.cli.describe.containers import containers, volumes
 from shoal.cli.describe.page import NONE, Page, when
-from shoal.model.age import age
+from shoal.model.age import human, parse_time
 from shoal.model.event import Event
 from shoal.model.pod import Pod
 
@@ -56,7 +56,8 @@ def _head(page: Page, pod: Pod) -> None:
 def _status(page: Page, pod: Pod, now: datetime) -> None:
     meta, status = pod.metadata, pod.status
     if meta.deletion_timestamp and status.phase not in {"Failed", "Succeeded"}:
-        page.line(f"Status:\tTerminating (lasts {age(meta.deletion_timestamp, now)})")
+        left = (parse_time(meta.deletion_timestamp) - now).total_seconds()  # it is when the grace period ends
+        page.line(f"Status:\tTerminating ({f'within {human(left)}' if left >= 1 else f'lasts {human(-left)}'})")
         page.line(f"Termination Grace Period:\t{meta.deletion_grace_period_seconds or 0}s")
     else:
         page.line(f"Status:\t{status.phase}")

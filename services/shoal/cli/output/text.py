@@ -18,6 +18,9 @@ _NOT_TEXT = re.compile(
 )
 
 
+TEXT = "tag:yaml.org,2002:str"
+
+
 def to_yaml(value: Any) -> str:
     """Imports yaml (60 ms): not for a hot path."""
     import yaml
@@ -38,7 +41,12 @@ def _dumper() -> type[Any]:
             return True
 
     def text(dumper: Any, data: str) -> Any:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+        style = None
+        if "\n" in data:
+            style = "|"
+        elif dumper.resolve(yaml.ScalarNode, data, (True, False)) != TEXT:
+            style = '"'  # as kubectl; PyYAML would take single ones
+        return dumper.represent_scalar(TEXT, data, style=style)
 
     Dumper.add_representer(str, text)
     Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NOT_TEXT, list("-+.0123456789yYnN"))

@@ -5,7 +5,7 @@ A name that is not there is taken as the beginning of names.
 
 import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import cast
 
 import msgspec
@@ -48,7 +48,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     errors: list[ShoalError] = []
     async with context.connect() as cluster:
         pages = [
-            await describe(cluster, obj, with_events=args.show_events)
+            await describe(cluster, obj, context.now(), with_events=args.show_events)
             for target in wanted
             for obj in await _fetch(cluster, context, args, target, errors)
         ]
@@ -89,11 +89,10 @@ async def _list(
     return [decode(kind, raw) for raw in reply.items]
 
 
-async def describe(cluster: Cluster, obj: Object, *, with_events: bool = True) -> str:
+async def describe(cluster: Cluster, obj: Object, now: datetime, *, with_events: bool = True) -> str:
     """Fetch what belongs to an object, and lay it out."""
     from shoal.model.registry import kind_of_object
 
-    now = datetime.now(UTC)
     meta = obj.metadata
     events: list[Event] = []
     if with_events:

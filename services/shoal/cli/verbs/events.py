@@ -2,17 +2,19 @@
 
 import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from typing import cast
 
 import msgspec
 
 from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_output
 from shoal.cli.context import Context
+from shoal.cli.describe.page import last_seen
 from shoal.cli.output.rows import Look, cells, table
+from shoal.cli.output.table import Table
 from shoal.cli.resources import one
+from shoal.cli.watching import changes
 from shoal.model.event import Event
-from shoal.model.registry import by_resource
-from shoal.wire import EventsRequest
+from shoal.model.registry import by_resource, decode
 
 USAGE = "[flags]"
 EXAMPLES = """
@@ -21,6 +23,7 @@ shoal events -A --types=Warning      what went wrong anywhere
 shoal events --for pod/web           about one object
 shoal events -w                      and what happens from now on, until ^C
 """
+KIND = by_resource("events")
 
 
 def arguments(parser: Parser) -> None:
@@ -38,36 +41,39 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     wanted = {name.strip().lower() for name in args.types.split(",") if name.strip()}
     if wanted - {"normal", "warning"}:
         raise UsageError("--types are Normal and Warning")
-    request = EventsRequest()
-    namespace = context.namespaces(args)
-    if args.about:
-        kind, name = one([args.about])
-        request = EventsRequest(resource=kind.resource, name=name)
-        namespace = namespace if kind.namespaced else ""
+    look = Look(namespaces=args.all_namespaces, headers=not args.no_headers)
+    printed = table(KIND, look)
+    first = True
     async with context.connect() as cluster:
-        found = [e for e in await cluster.events(namespace, request) if not wanted or e.type.lower() in wanted]
-        _print(context, args, sorted(found, key=_seen))
-        if args.watch:
-            raise UsageError("not yet")
+        async for told in changes(cluster, KIND, context.namespaces(args), fields=_fields(args)):
+            events = [cast("Event", decode(KIND, raw)) for _, raw in told]
+            events = sorted((e for e in events if not wanted or e.type.lower() in wanted), key=last_seen)
+            if events or (first and not args.watch):
+                _print(context, args, printed, look, events)
+            context.flush()
+            first = False
+            if not args.watch:
+                break
     return 0
 
 
-def _seen(event: Event) -> str:
-    return event.last_timestamp or event.event_time or event.first_timestamp or ""
+def _fields(args: argparse.Namespace) -> str:
+    if not args.about:
+        return ""
+    kind, name = one([args.about])
+    return f"involvedObject.kind={kind.kind},involvedObject.name={name}"
 
 
-def _print(context: Context, args: argparse.Namespace, found: Sequence[Event]) -> None:
+def _print(context: Context, args: argparse.Namespace, printed: Table, look: Look, events: Sequence[Event]) -> None:
     if args.output:
         from shoal.cli.output.text import to_json, to_yaml
         from shoal.cli.verbs.get import as_list
 
-        value = as_list([msgspec.to_builtins(event) for event in found])
-        context.write(to_json(value) if args.output == "json" else to_yaml(value))
-    elif found:
-        kind = by_resource("events")
-        look = Look(namespaces=args.all_namespaces, headers=not args.no_headers)
-        now = datetime.now(UTC)
-        context.write(table(kind, look).render(cells(kind, event, look, now) for event in found))
+        value = as_list([msgspec.to_builtins(event) for event in events])
+        context.write(to_json(value) if args.output == "json" else "---\n" * args.watch + to_yaml(value))
+    elif events:
+        now = context.now()
+        context.write(printed.render(cells(KIND, event, look, now) for event in events))
     else:
-        where = "" if args.all_namespaces else f" in {context.namespace(args)} namespace."
-        context.note(f"No events found{where}")
+        where = "" if args.all_namespaces else f" in {context.namespace(args)} namespace"
+        context.note(f"No events found{where}.")

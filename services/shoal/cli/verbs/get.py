@@ -5,7 +5,6 @@ Several kinds at once: `pods,rs`, `all` (what runs), or `pod/web rs/db`. With --
 
 import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -74,10 +73,12 @@ async def run(context: Context, args: argparse.Namespace) -> int:
         raise UsageError("a name and a selector exclude each other")
     async with context.connect() as cluster:
         if args.watch or args.watch_only:
-            from shoal.cli.watching import watch
+            from shoal.cli.output.watched import watch
 
             if len(wanted) != 1 or len(wanted[0].names) > 1:
                 raise UsageError("watch one kind of object, or one object of it")
+            if args.output.startswith("custom-columns"):
+                raise UsageError("custom-columns cannot be watched; -o jsonpath can")
             return await watch(cluster, context, args, wanted[0])
         errors: list[ShoalError] = []
         found = [f for target in wanted for f in await _fetch(cluster, context, args, target, errors)]
@@ -168,7 +169,7 @@ def _print_columns(context: Context, template: str, found: Sequence[Found], *, h
 
 
 def _print_tables(context: Context, args: argparse.Namespace, found: Sequence[Found], *, quiet: bool) -> None:
-    now = datetime.now(UTC)
+    now = context.now()
     shown_groups = [group for group in found if group.items]
     seen = look(args, kinds=len({group.kind for group in found}) > 1)
     merged: dict[str, list[msgspec.Raw]] = {}
