@@ -5,6 +5,7 @@ known values), `defaults` (what Kubernetes fills in), msgspec (values → struct
 """
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -233,11 +234,15 @@ def _take(kind: Kind, document: Mapping[str, Any], *, namespace: str, ignore_unk
     structure = Structure(StructOf(kind.type), ignore_unknown=ignore_unknown)
     raw = structure.clean({key: value for key, value in document.items() if key != "status"})
     fold(raw, kind)
-    problems = list(structure.problems)
-    problems += _namespace_problems(raw, kind, namespace)
+    problems = [*structure.problems, *_namespace_problems(raw, kind, namespace)]
     obj, more = _decode(raw, kind, need_name=need_name)
-    broken = (*(problem.path for problem in problems), *structure.meant)
-    problems += (problem for problem in more if not _follows_from(problem.path, broken))
+    known_broken = structure.left_out | structure.meant
+    broken = known_broken.union(problem.path for problem in problems)
+    problems += (
+        problem
+        for problem in more
+        if not _touches(problem.path, broken) and not (problem.beside and _touches(problem.beside, known_broken))
+    )
     return _Taken(None if problems else obj, raw, problems, structure.ignored)
 
 
@@ -263,12 +268,13 @@ def _decode(raw: Json, kind: Kind, *, need_name: bool) -> tuple[Object | None, l
     return obj, check(obj, need_name=need_name)
 
 
-def _follows_from(path: str, broken: tuple[str, ...]) -> bool:
+def _touches(path: str, broken: AbstractSet[str]) -> bool:
     """A rule's problem at, around or inside a place that was left out is no news."""
-    return any(
-        path == other or other.startswith((f"{path}.", f"{path}[")) or path.startswith((f"{other}.", f"{other}["))
-        for other in broken
-    ) or (not path and bool(broken))
+    return any(_inside(path, other) or _inside(other, path) for other in broken)
+
+
+def _inside(path: str, other: str) -> bool:
+    return not other or path == other or path.startswith((f"{other}.", f"{other}["))
 
 
 def _json_object(data: bytes | msgspec.Raw) -> Json:

@@ -100,6 +100,7 @@ class PodStatus(Record, frozen=True, kw_only=True):
     conditions: Annotated[tuple[Condition, ...], merge_key("type")] = ()
     message: str = ""
     reason: str = ""
+    observed_generation: int = 0
     nominated_node_name: str = ""
     host_ip: str = ""
     host_ips: Annotated[tuple[HostIP, ...], merge_key("ip")] = ()

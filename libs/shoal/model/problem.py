@@ -57,7 +57,8 @@ def clipped(text: str) -> str:
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that is wrong. `document` and `line` are 1-based, 0 = not from a text.
+    """One thing that is wrong. `document` and `line` are 1-based, 0 = not from a text. `beside`: another place that it
+    was judged by; if that is broken this is no news.
 
     `str()` is the one sentence: `web.yaml:7: document 2: spec.containers[0].imgae: unknown field (did you mean image?)`.
     """
@@ -68,6 +69,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     document: int = 0
     line: int = 0
     source: str = ""
+    beside: str = ""
 
     def __str__(self) -> str:
         where = ""

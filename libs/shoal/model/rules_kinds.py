@@ -21,6 +21,7 @@ def selector_matches_template(spec: ReplicaSetSpec, at: Path) -> Found:
         yield Problem(
             at / "template" / "metadata" / "labels",
             f"found {has}, expected labels that spec.selector ({format_label_selector(selector)}) selects",
+            beside=at / "selector",
         )
 
 

@@ -48,9 +48,8 @@ def mounts_name_volumes(spec: PodSpec, at: Path) -> Found:
                 hint = did_you_mean(mount.name, known) or (
                     f"its volumes are {', '.join(known)}" if known else "it has none"
                 )
-                yield Problem(
-                    where / "volumeMounts" / index / "name", f"the pod has no volume {clipped(mount.name)}", hint
-                )
+                message = f"the pod has no volume {clipped(mount.name)}"
+                yield Problem(where / "volumeMounts" / index / "name", message, hint, beside=at / "volumes")
 
 
 @rule(PodSpec)

@@ -29,6 +29,7 @@ class Structure:
         self.problems: list[Problem] = []
         self.ignored: list[Problem] = []
         self.meant: set[str] = set()  # fields that a misspelt one beside them stands for: they are not missing too
+        self.left_out: set[str] = set()  # known fields whose values were refused
         self._root = root
         self._ignore_unknown = ignore_unknown
 
@@ -38,6 +39,7 @@ class Structure:
 
     def _refuse(self, path: str, message: str, hint: str = "") -> Any:
         self.problems.append(Problem(path, message, hint))
+        self.left_out.add(path)
         return _ABSENT
 
     def _value(self, value: Any, shape: Shape, path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Fields that Kubernetes (1.33) has and Shoal does not support (yet): each is refused by name with this one sentence.
+"""Fields that Kubernetes (up to 1.37) has and Shoal does not support (yet): each is refused by name with this one sentence.
 
 Together with the structs this is the whole of Kubernetes' Pod; `model.support` prints both as one table.
 """
@@ -29,16 +29,20 @@ UNSUPPORTED: Mapping[type[msgspec.Struct], Mapping[str, str]] = MappingProxyType
             "activeDeadlineSeconds": "deadlines come with Jobs, in a later release",
             "affinity": _AFFINITY,
             "ephemeralContainers": "debug containers are never part of a manifest, and come with a later release",
+            "evictionResponders": "nothing is evicted by request yet",
             "hostUsers": "user namespaces are the engine's to set (dockerd --userns-remap)",
+            "hostnameOverride": "it comes with a later release; hostname works now",
             "imagePullSecrets": f"{_CONFIGURATION}; until then the host's Docker credentials are used",
             "overhead": "it is set by a RuntimeClass, which is not supported",
             "readinessGates": _PROBES,
             "resourceClaims": _DEVICES,
             "resources": "resources of a whole pod are not supported; give them to its containers",
             "runtimeClassName": "the engine's default runtime is used",
+            "schedulingGroup": "groups of pods are not scheduled as one",
             "setHostnameAsFQDN": _SERVICES,
             "subdomain": _SERVICES,
             "topologySpreadConstraints": f"{_AFFINITY}, and replicas are spread anyway",
+            "workloadRef": "groups of pods are not scheduled as one",
         },
         Container: {
             "envFrom": _CONFIGURATION,
@@ -47,6 +51,7 @@ UNSUPPORTED: Mapping[type[msgspec.Struct], Mapping[str, str]] = MappingProxyType
             "readinessProbe": _PROBES,
             "resizePolicy": "a changed size makes a new pod",
             "restartPolicy": "sidecars among the init containers come with a later release; the pod's restartPolicy holds",
+            "restartPolicyRules": "the pod's restartPolicy holds for all exit codes",
             "startupProbe": _PROBES,
             "volumeDevices": "raw block devices are not supported",
         },
@@ -57,7 +62,9 @@ UNSUPPORTED: Mapping[type[msgspec.Struct], Mapping[str, str]] = MappingProxyType
             "secretKeyRef": _CONFIGURATION,
         },
         ResourceRequirements: {"claims": _DEVICES},
+        EmptyDirVolumeSource: {"mode": "the directory is open to all users of the pod"},
         VolumeMount: {
+            "bindMountOptions": "the engine's mount options hold",
             "recursiveReadOnly": "the engine has no recursive read-only mounts",
             "subPathExpr": "it comes with a later release; subPath works now",
         },
