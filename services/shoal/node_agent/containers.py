@@ -15,6 +15,7 @@ from shoal.model.container import Container
 from shoal.model.pod import Pod
 from shoal.model.resources import qos_class
 from shoal.node_agent.environment import Place, environment, expand_all
+from shoal.node_agent.runtime import pause
 from shoal.node_agent.runtime.port import Image, Labels
 
 CPU_PERIOD_US = 100_000
@@ -55,6 +56,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     network: str = ""
     selinux: bool = False
     node_memory_bytes: int = 0
+    oom_floor: int = 0  # the lowest OOM score that the host lets anybody set
     dns: Mapping[str, list[str]] = {}  # Dns, DnsSearch, DnsOptions where the engine makes resolv.conf
 
 
@@ -87,7 +89,7 @@ def sandbox_body(pod: Pod, labels: Mapping[str, str], ground: Ground) -> dict[st
         "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined", "label=disable"],
         "LogConfig": {"Type": "none"},
         "ReadonlyRootfs": True,
-        "OomScoreAdj": _OOM_SANDBOX,
+        "OomScoreAdj": max(_OOM_SANDBOX, ground.oom_floor),
         "CpuShares": SHARES_MIN,
     }
     if spec.host_pid:
@@ -96,6 +98,7 @@ def sandbox_body(pod: Pod, labels: Mapping[str, str], ground: Ground) -> dict[st
         host["Sysctls"] = sysctls
     body: dict[str, Any] = {
         "Image": ground.sandbox_image,
+        "Entrypoint": [pause.PATH],
         "Labels": dict(labels),
         "StopSignal": "SIGKILL",
         "HostConfig": host,
@@ -199,7 +202,7 @@ def _namespaces(pod: Pod, sandbox: str) -> dict[str, Any]:
 
 def _limits(pod: Pod, container: Container, ground: Ground) -> dict[str, Any]:
     requests, limits = container.resources.requests, container.resources.limits
-    found: dict[str, Any] = {"OomScoreAdj": oom_score(pod, container, ground.node_memory_bytes)}
+    found: dict[str, Any] = {"OomScoreAdj": max(oom_score(pod, container, ground.node_memory_bytes), ground.oom_floor)}
     cpu = requests.get("cpu") or limits.get("cpu")
     found["CpuShares"] = max(SHARES_MIN, quantity.milli(cpu) * 1024 // 1000) if cpu else SHARES_MIN
     if limit := quantity.milli(limits.get("cpu", "0")):

@@ -71,6 +71,17 @@ def read_host(name: str, address: str, engine: EngineInfo, state: Path) -> Host:
     )
 
 
+_CAP_SYS_RESOURCE = 24
+
+
+def oom_floor() -> int:
+    """0 where even root may not lower a process's OOM score (a container, some virtual machines), else -1000."""
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return -1000 if int(line.split()[1], 16) >> _CAP_SYS_RESOURCE & 1 else 0
+    return 0
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text().strip()

@@ -57,6 +57,7 @@ class Node(msgspec.Struct, kw_only=True):
     engine: EngineInfo
     reporter: Reporter
     turns: Turns
+    oom_floor: int = 0
     now: Callable[[], float] = time.time
     engine_up: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
@@ -76,6 +77,7 @@ class Node(msgspec.Struct, kw_only=True):
             network=self.engine_network,
             selinux=self.engine.selinux,
             node_memory_bytes=self.engine.memory_bytes,
+            oom_floor=self.oom_floor,
             dns=dns if self.engine_network else {},
         )
 

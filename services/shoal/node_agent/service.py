@@ -216,6 +216,7 @@ class Agent:
             engine=engine,
             reporter=self.reporter,
             turns=Turns(AT_ONCE),
+            oom_floor=hosts.oom_floor(),
         )
 
     async def run(self) -> None:

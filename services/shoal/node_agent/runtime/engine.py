@@ -105,7 +105,11 @@ class Engine:
 
     def __init__(self, host: str, owner: Owner) -> None:
         self.owner = owner
-        connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0) if host.startswith("unix://") else None
+        connector = None
+        if host.startswith("unix://"):
+            # More than aiohttp's 100 connections: each container that is being stopped holds one.
+            connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+            host = "unix://localhost"
         self._docker = aiodocker.Docker(url=host or None, connector=connector, api_version=API_VERSION)
         self._connector = connector
 
