@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from shoal.model.meta import Object
+from shoal.model.meta import Object, OwnerReference
+from shoal.model.pod import DEFAULT_GRACE_S, Pod
 from shoal.model.registry import encode, key_of
 from shoal.names import CONTROL_PLANE, ObjectKey, bound, desired, observed
 from shoal.store.records import Change, Delete, Put
-from shoal.store.view import Observed, Stored, View, decode_observed
+from shoal.store.view import PODS, Observed, Stored, View, decode_observed
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -83,13 +84,19 @@ class Absent(msgspec.Struct, frozen=True):
     uid: str = ""
 
 
+class NoEntry(msgspec.Struct, frozen=True):
+    """To be confirmed by a read before the unit is sent: nothing under this very key of the bucket."""
+
+    entry: str
+
+
 class Empty(msgspec.Struct, frozen=True):
     """To be confirmed by a list before the unit is sent: nothing under this filter."""
 
     filter: str
 
 
-Confirm = Absent | Empty
+Confirm = Absent | NoEntry | Empty
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -228,19 +235,14 @@ def with_metadata(obj: Any, **changed: Any) -> Any:
     return msgspec.structs.replace(obj, metadata=msgspec.structs.replace(obj.metadata, **changed))
 
 
-def mark_deleted(
-    stored: Stored[Any], now: float, *, grace_s: int | None = None, finalizers: tuple[str, ...] = ()
-) -> Replace:
+def mark_deleted(stored: Stored[Any], now: float, *, finalizers: tuple[str, ...] = ()) -> Replace:
     """The first phase of deletion: deletionTimestamp is when the grace ends, as in Kubernetes.
 
-    A pod's grace is its own unless `grace_s` says otherwise, and 0 while no node has it; other kinds have none.
+    A pod's grace is its own, and 0 where nothing runs (no node has it, or it has finished); other kinds have none.
     `finalizers` are added to those that are there.
     """
     obj = stored.object
-    if grace_s is None:
-        spec = getattr(obj, "spec", None)
-        bound_to_a_node = getattr(spec, "node_name", "")
-        grace_s = (getattr(spec, "termination_grace_period_seconds", None) or 0) if bound_to_a_node else 0
+    grace_s = _grace_s(obj) if stored.key.resource == PODS else 0
     added = tuple(f for f in finalizers if f not in obj.metadata.finalizers)
     return Replace(
         stored,
@@ -251,3 +253,19 @@ def mark_deleted(
             finalizers=(*obj.metadata.finalizers, *added),
         ),
     )
+
+
+def _grace_s(pod: Pod) -> int:
+    if not pod.spec.node_name or finished(pod):
+        return 0
+    own = pod.spec.termination_grace_period_seconds
+    return DEFAULT_GRACE_S if own is None else own
+
+
+def finished(pod: Pod) -> bool:
+    """It will never run again."""
+    return pod.status.phase in ("Succeeded", "Failed")
+
+
+def controller_of(obj: Object) -> OwnerReference | None:
+    return next((o for o in obj.metadata.owner_references if o.controller), None)

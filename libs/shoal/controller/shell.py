@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shoal.controller.actions import Absent, Decision, Emit, Empty, Trace, changes, rfc3339
+from shoal.controller.actions import Absent, Confirm, Decision, Emit, Empty, NoEntry, Trace, changes, rfc3339
 from shoal.controller.backoff import Backoff
 from shoal.controller.controller import Controller, Gathering
 from shoal.controller.filters import takes, widest
@@ -286,16 +286,22 @@ class Term:
     async def _confirmed(self, decision: Decision) -> bool:
         for question in decision.confirm:
             async with self._confirming:
-                match question:
-                    case Absent(key=key, uid=uid):
-                        entry = await self.shell.store.get(desired(key), fresh=True)
-                        if entry is not None and entry.value is not None and uid in ("", _uid_of(entry.value)):
-                            return False
-                    case Empty(filter=filter_):
-                        entries, _ = await self.shell.store.list(filter_)
-                        if entries:
-                            return False
+                if not await self._holds(question):
+                    return False
         return True
+
+    async def _holds(self, question: Confirm) -> bool:
+        store = self.shell.store
+        match question:
+            case Absent(key=key, uid=uid):
+                entry = await store.get(desired(key), fresh=True)
+                return entry is None or entry.value is None or uid not in ("", _uid_of(entry.value))
+            case NoEntry(entry=name):
+                entry = await store.get(name, fresh=True)
+                return entry is None or entry.value is None
+            case Empty(filter=filter_):
+                entries, _ = await store.list(filter_)
+                return not entries
 
     async def _commit(self, unit: list[Change]) -> tuple[int, ...]:
         if not unit:

@@ -153,7 +153,7 @@ class _Slot:
 
 
 class _Places(msgspec.Struct, frozen=True):
-    """Under which values of the lazy indices an object is filed."""
+    """Under which values of the lazy indices an object is filed. A pod that no controller owns is filed under ""."""
 
     uid: str
     owners: tuple[str, ...]
@@ -330,6 +330,12 @@ class View:
         self._file_all()
         return [s for key in sorted(self._nodes.get(node, ())) if (s := self.get(key, type_)) is not None]
 
+    def ownerless(self, namespace: str) -> list[Stored[Any]]:
+        """Pods in a namespace that no controller owns, sorted by key."""
+        self._file_all()
+        keys = sorted(k for k in self._owned.get("", ()) if k.namespace == namespace)
+        return [s for key in keys if (s := self.get(key)) is not None]
+
     def key_by_uid(self, uid: str) -> ObjectKey | None:
         self._file_all()
         return self._uids.get(uid)
@@ -407,8 +413,13 @@ def _drop(index: dict[str, set[ObjectKey]], value: str, key: ObjectKey) -> None:
 
 
 def _places(key: ObjectKey, obj: Any) -> _Places:
-    owners = tuple(o.uid for o in obj.metadata.owner_references)
-    return _Places(obj.metadata.uid, owners, obj.spec.node_name if key.resource == PODS else "")
+    references = obj.metadata.owner_references
+    owners = tuple(o.uid for o in references)
+    if key.resource != PODS:
+        return _Places(obj.metadata.uid, owners, "")
+    if not any(o.controller for o in references):
+        owners = (*owners, "")
+    return _Places(obj.metadata.uid, owners, obj.spec.node_name)
 
 
 def merge(kind: Kind, key: ObjectKey, entry: Entry, obj: Any, observed: Mapping[str, Entry]) -> Stored[Any]:

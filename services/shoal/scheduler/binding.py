@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from shoal.controller.actions import NOTHING, Decision, Emit, SetStatus, Trace, WriteEntry, rfc3339
+from shoal.controller.actions import NOTHING, Decision, Emit, SetStatus, Trace, WriteEntry, finished, rfc3339
+from shoal.controller.copies import bound_copy
 from shoal.model.meta import Condition
 from shoal.model.node import Node
 from shoal.model.pod import DEFAULT_SCHEDULER, Pod, PodStatus
@@ -23,7 +24,6 @@ from shoal.scheduler.placement import Placer
 from shoal.scheduler.snapshot import Placed, Snapshot, facts_of
 from shoal.store.view import Stored, View
 
-FINISHED = ("Succeeded", "Failed")
 SCHEDULED = "PodScheduled"
 
 
@@ -70,7 +70,7 @@ class Scheduler:
             self._waiting.pop(key, None)
             return self._snapshot.drop_pod(key)
         pod = stored.object
-        if pod.status.phase in FINISHED:
+        if finished(pod):
             self._waiting.pop(key, None)
             return self._snapshot.drop_pod(key)
         if not pod.spec.node_name:
@@ -111,7 +111,7 @@ class Scheduler:
     def _decide(self, stored: Stored[Pod], view: View, now: float) -> Decision:
         spec = stored.object.spec
         self._waiting.pop(stored.key, None)
-        if stored.deleting or stored.object.status.phase in FINISHED:
+        if stored.deleting or finished(stored.object):
             return NOTHING
         if spec.node_name:
             missing = spec.node_name not in view.bound_entries(stored.key)
@@ -170,11 +170,6 @@ class Scheduler:
             return ()
         event = Emit(stored.key, stored.uid, "Warning", "FailedScheduling", message)
         return (SetStatus(stored, _scheduled(stored, condition, now)), *([event] if reason == "Unschedulable" else []))
-
-
-def bound_copy(record: bytes, *, drained: bool = False) -> bytes:
-    """`BoundPod` around a desired record as it is stored, without reading it."""
-    return b'{"pod":' + record + (b',"drained":true}' if drained else b"}")
 
 
 def _owner_of(pod: Pod) -> str:

@@ -11,9 +11,9 @@ from shoal.model.container import Container, ContainerStatus
 from shoal.model.meta import Condition, LabelSelector, Object, ObjectMeta
 from shoal.model.node import Node, NodeSpec, NodeStatus
 from shoal.model.pod import Pod, PodSpec, PodStatus, PodTemplateSpec
-from shoal.model.registry import decode, encode, key_of, kind_of_object
+from shoal.model.registry import encode, key_of
 from shoal.model.replicaset import ReplicaSet, ReplicaSetSpec
-from shoal.names import ObjectKey, bound, bound_to, desired, observed, parse_key
+from shoal.names import bound_to, desired, observed, parse_key
 from shoal.store.records import Entry, Put
 from shoal.store.store import Store
 from shoal.store.view import Observed, Stored, View
@@ -138,6 +138,3 @@ def running() -> PodStatus:
         conditions=(Condition(type="Ready", status="True", last_transition_time=rfc3339(NOW)),),
         container_statuses=(ContainerStatus(name="c", ready=True),),
     )
-
-
-
