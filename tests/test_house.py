@@ -1,6 +1,7 @@
 """The rules of the house that no linter knows. A rule that is broken names the file and the line."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from shoal import names
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "libs").rglob("*.py"), *(ROOT / "services").rglob("*.py")])
@@ -169,3 +172,53 @@ def test_a_node_needs_only_its_extra(service: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+
+
+def test_the_picture_of_the_architecture_matches_the_names() -> None:
+    """Every subject and key on the page is one that names.py builds, and none of a manifest's way is left out."""
+    here, key = names.Names(), names.ObjectKey("Xresource", "Xns", "Xname")
+    built = {
+        re.sub(r"X([a-z]+)", r"<\1>", name)
+        for name in (
+            here.manifests("Xuser", "Xns"),
+            here.api("Xuser", "Xverb", "Xresource", "Xns"),
+            here.outcome("Xuser", "Xid"),
+            here.register("Xnode"),
+            here.status("Xnode"),
+            here.heartbeat("Xnode"),
+            here.watermark("Xnode"),
+            here.watch("Xnode", "Xprocess"),
+            here.node("Xnode", "Xverb"),
+            here.event(key, "Xreporter", "Xreason"),
+            names.desired(key),
+            names.observed("Xwriter", key),
+            names.bound("Xnode", key),
+            names.shared(key),
+        )
+    }
+    assert {name for name in built if name not in ARCHITECTURE} == set()
+    form = r"\bshoal\.[a-z]+\.<[^\s`,:;]*>|\b(?:desired|observed|bound|shared)\.<[^\s`,:;]*>"
+    assert set(re.findall(form, ARCHITECTURE)) - built - {"bound.<node>.>"} == set()
+    for stream in (here.manifests_stream, here.outcomes_stream, here.events_stream):
+        assert f"`{stream}`" in ARCHITECTURE
+
+
+def test_the_pages_name_what_there_is() -> None:
+    """Relative links lead somewhere, and every process and package on the architecture page exists."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists() or target == "benchmarks/results.md", f"{relative(page)}: {target}"
+    for module in re.findall(r"`shoal\.([a-z_]+)` \|", ARCHITECTURE):
+        assert (ROOT / "services/shoal" / module / "__main__.py").exists(), module
+    for path in re.findall(r"`([a-z_]+(?:/|\.py))`", ARCHITECTURE):
+        if path not in ("__main__.py", "service.py"):
+            assert (ROOT / "libs/shoal" / path).exists() or (ROOT / "services/shoal" / path).exists(), path
+
+
+def test_the_readme_is_one_screen() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 160
