@@ -22,7 +22,7 @@ BACKOFF_MAX_S = 300.0
 FORGIVEN_AFTER_S = 600.0
 DRAIN_S = 2.0  # a deleted pod is stopped when it is drained, or so long after it was seen deleted
 NO_RECORD_GRACE_S = 2  # for what nobody wants any more, and whose manifest is not known
-SANDBOX_RETRY_S = 10.0
+SANDBOX_GRACE_S = 5  # for containers whose sandbox died: the pod is of no use until it begins anew
 
 
 # --- what is known -----------------------------------------------------------------------------------------------------
@@ -366,7 +366,9 @@ def _replace_sandbox(view: View, pod: Pod, known: Group, sandbox: Fact) -> Decis
     """What runs is stopped, then the dead sandbox goes, and with it the next decision makes a new one."""
     running = [f for f in known.all() if f.state == RUNNING]
     if running:
-        return Decision(tuple(Stop(f.id, _grace(pod), f.labels.container, "sandbox") for f in running))
+        return Decision(
+            tuple(Stop(f.id, min(_grace(pod), SANDBOX_GRACE_S), f.labels.container, "SandboxChanged") for f in running)
+        )
     unused = [Remove(f.id) for f in known.all() if f.state == CREATED]
     began = any(f.state == EXITED for f in known.all())
     if pod.spec.restart_policy == "Never" and began:

@@ -241,6 +241,8 @@ class Worker:
             case pods.StartContainer(id=i, container=name):
                 await self._start_container(i, name)
             case pods.Stop(id=i, grace_s=grace_s, container=name, why=why):
+                if why == "SandboxChanged":
+                    self._tell("Normal", why, "Pod sandbox changed, it will be killed and re-created.")
                 if why:
                     self._tell("Normal", "Killing", f"Stopping container {name}")
                 await self._node.runtime.stop(i, grace_s)
