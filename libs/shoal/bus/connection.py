@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 
 from shoal import names as n
 from shoal.bus.client import Msg, NatsClient, nats_errors, pick_server
 from shoal.config import BusConfig
 from shoal.errors import BadRequest, Forbidden, ShoalError, Status, TooLarge, Unavailable, from_status
+from shoal.telemetry.lazy import log
 
 T = TypeVar("T")
 
@@ -28,8 +28,6 @@ ERROR_CODE = "Nats-Service-Error-Code"
 PING_EVERY_S = 2  # a connection that is cut off is noticed after three of these
 CONNECT_TIMEOUT_S = 2
 CONNECT_ONCE_S = 5.0
-
-log = structlog.get_logger()
 
 
 class Message(msgspec.Struct, frozen=True):
