@@ -91,7 +91,7 @@ def _named(rest: Sequence[str]) -> list[str]:
 
 
 def _namespace(rest: Sequence[str]) -> str:
-    for flag, value in zip(rest, [*rest[1:], ""], strict=True):
+    for flag, value in zip(rest, [*rest[1:], ""], strict=False):
         if flag in {"-n", "--namespace"}:
             return value
         if flag.startswith("--namespace="):

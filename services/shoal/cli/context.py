@@ -64,6 +64,8 @@ class Context:
         from shoal.bus.connection import connect
         from shoal.client import Client
         from shoal.config import bus_config
+        from shoal.telemetry.lazy import silence
 
+        silence()
         async with connect(bus_config(self.env), name=f"shoal-cli {self.user}", wait=False) as bus:
             yield Client(bus, user=self.user)

@@ -14,10 +14,8 @@ def to_json(value: Any) -> str:
 # What kubectl's YAML (a dialect of 1.1) reads as something else than text, and PyYAML would leave bare: `y`, `1e3`,
 # `0o17`, `1_000`. What is printed by `get -o yaml` must be the same object when it is applied.
 _NOT_TEXT = re.compile(
-    r"^(?:y|Y|n|N|[-+]?[0-9][0-9_]*\.?[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9_]+(?:[eE][-+]?[0-9]+)?|0o[0-7_]+)$"
+    r"(?:[yYnN]|[-+]?_*[0-9.][0-9_]*(?:\.[0-9_]*)?(?:_*[eE][-+_]*[0-9_]+)?|[-+]?_*0_*[xXoObB][0-9a-fA-F_]+)$"
 )
-
-
 TEXT = "tag:yaml.org,2002:str"
 
 

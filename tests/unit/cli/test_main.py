@@ -1,0 +1,149 @@
+"""The command as a whole: exit codes, one sentence for whatever goes wrong, help for every verb."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from shoal.cli import __main__ as cli
+from shoal.cli.catalogue import VERBS
+from shoal.cli.failure import Failed, sentences
+from shoal.cli.help import of_all, of_verb
+from shoal.errors import Invalid, NotFound, Unavailable
+
+
+def raising(error: BaseException) -> Any:
+    def run(_argv: Sequence[str]) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (NotFound('pods "web" not found'), 1, 'error: pods "web" not found\n'),
+        (Invalid("wrong", path="spec.x", hint="did you mean y?"), 1, "error: spec.x: wrong (did you mean y?)\n"),
+        (BaseExceptionGroup("", [Unavailable("away"), Unavailable("away")]), 1, "error: away\n"),
+        (Failed(), 1, ""),
+        (
+            FileNotFoundError(2, "No such file or directory", "web.yaml"),
+            1,
+            "error: web.yaml: no such file or directory\n",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+        (
+            ZeroDivisionError("division by zero"),
+            1,
+            "error: unexpected ZeroDivisionError: division by zero (this is a defect of shoal; --debug shows where)\n",
+        ),
+    ],
+)
+def test_whatever_goes_wrong_is_a_sentence_and_a_code(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "run", raising(error))
+    assert cli.main(["get"]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "run", raising(ZeroDivisionError("x")))
+    assert cli.main(["get", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_several_lines_are_several_errors() -> None:
+    assert list(sentences(Invalid("a.yaml:1: x\na.yaml:2: y"))) == ["a.yaml:1: x", "a.yaml:2: y"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gte"], "error: unknown command 'gte' (did you mean get?); 'shoal --help' lists them\n"),
+        (["get"], "error: name a kind of object, such as pods; 'shoal api-resources' lists them\n"),
+        (["exec", "web", "ls"], "error: write the command behind --, such as: shoal exec web -- ls\n"),
+        (["exec", "--", "ls"], "error: name the pod before --, such as: shoal exec web -- ls\n"),
+        (["schema", "pood"], 'error: unknown resource "pood" (did you mean pod?)\n'),
+        (["apply", "-f", "/nowhere.yaml"], "error: /nowhere.yaml: no such file or directory\n"),
+    ],
+)
+def test_usage_errors(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 1
+    assert capsys.readouterr().err == said
+
+
+OWN = [name for name, verb in VERBS.items() if verb.module]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_verb_has_help_with_examples_that_can_be_parsed(name: str) -> None:
+    text = of_verb(name)
+    examples = text.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert examples
+    parser, _ = cli.load(name, VERBS[name].module)
+    for example in examples:
+        words = re.split(r"\s{2,}|[>|]", example.strip().removeprefix("source <(").rstrip(")"))
+        import shlex
+
+        command = next(
+            shlex.split(w) for w in words if w.strip().startswith("shoal") or (len(words) > 1 and "shoal" in w)
+        )
+        assert command[:2] == ["shoal", name]
+        parser.parse(command[2:])
+    assert f"Usage: shoal {name}" in text
+    assert max(len(line) for line in text.splitlines()) <= 130
+
+
+def test_help_names_every_verb() -> None:
+    assert all(f"\n  {name} " in of_all() for name in VERBS)
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["help"], ["-h"]])
+def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == of_all()
+
+
+@pytest.mark.parametrize("words", [["get", "--help"], ["help", "get"], ["get", "-h"], ["get", "pods", "-h"]])
+def test_help_of_a_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == of_verb("get")
+
+
+def test_a_reader_that_goes_away_is_no_failure_worth_words() -> None:
+    code = "import sys; sys.argv[1:] = ['schema', 'pod']; from shoal.cli.__main__ import main; sys.exit(main())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_no_hot_verb_imports_what_is_slow() -> None:
+    """`get` from a shell has 250 ms in total (see cli/__main__.py)."""
+    code = (
+        "import sys\n"
+        "from shoal.cli.__main__ import load\n"
+        "import shoal.cli.context, shoal.bus.connection, shoal.client\n"
+        "for verb in ('get', 'apply', 'logs'): load(verb, verb)\n"
+        "slow = {'rich', 'yaml', 'cyclopts', 'aiohttp', 'attr', 'typing_extensions', 'opentelemetry', 'uvloop', 'hypothesis'}\n"
+        "print(sorted(slow & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_completion() -> None:
+    from shoal.cli.completing import candidates
+
+    assert "get" in candidates([], "")
+    assert "--selector=" in candidates(["get", "pods"], "--se")
+    assert "--watch" in candidates(["get", "pods"], "--")
+    assert candidates(["get"], "po") == ["pods", "replicasets", "nodes", "namespaces", "events"]
+    assert candidates(["get", "pods", "-o"], "") == ["wide", "yaml", "json", "name"]
+    assert candidates(["exec", "web", "--"], "l") == []
