@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shoal.model.registry import Kind
-from shoal.model.shape import Anything, ListOf, MapOf, Shape, StructOf, fields
+from shoal.model.shape import Anything, ListOf, MapOf, Scalar, Shape, StructOf, fields
 
 Json = dict[str, Any]
 
@@ -55,10 +55,28 @@ def _map(last: Mapping[str, Any], live: Mapping[str, Any], new: Mapping[str, Any
             merged[key] = _merge(last.get(key), value, new[key], _inside(shape, key))
         elif key not in last and key not in new:
             merged[key] = copy.deepcopy(value)
+        elif key not in new and (rest := _of_others(last[key], value, _inside(shape, key))):
+            merged[key] = rest
     for key, value in new.items():
         if value is not None and key not in live:
             merged[key] = copy.deepcopy(value)
     return merged
+
+
+def _of_others(last: Any, live: Any, shape: Shape) -> Any:
+    """What stays where the author no longer says anything: elements that were never his, of labels and their like, of
+    lists with keys and of sets. (kubectl takes those away as well.) A struct goes whole, with what was filled in.
+    """
+    match shape:
+        case MapOf(value=Scalar(format="")) if isinstance(live, Mapping):
+            return _map(last if isinstance(last, Mapping) else {}, live, {}, shape)
+        case ListOf(merge_key=names) if names is not None and isinstance(live, list) and isinstance(last, list):
+            before, there = _keyed(last, names), _keyed(live, names)
+            if before is None or there is None:
+                return []
+            return [copy.deepcopy(element) for key, element in there.items() if key not in before]
+        case _:
+            return None
 
 
 def _inside(shape: Shape, key: str) -> Shape:

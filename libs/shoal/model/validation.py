@@ -132,11 +132,12 @@ def _replica_set_update(old: ReplicaSet, new: ReplicaSet) -> Found:
 def _node_update(old: Node, new: Node) -> Found:
     for wire, before, after in (
         ("podCIDR", old.spec.pod_cidr, new.spec.pod_cidr),
-        ("podCIDRs", old.spec.pod_cidrs, new.spec.pod_cidrs),
         ("providerID", old.spec.provider_id, new.spec.provider_id),
     ):
         if before and before != after:
             yield _immutable(ROOT / "spec" / wire, before, after)
+    if old.spec.pod_cidr == new.spec.pod_cidr and old.spec.pod_cidrs != new.spec.pod_cidrs:
+        yield Problem(ROOT / "spec" / "podCIDRs", "cannot be changed")
 
 
 _UPDATES: Mapping[type[Object], Callable[[Any, Any], Found]] = {
