@@ -3,7 +3,6 @@
 Each function answers what is wrong in words that follow "<found>", or "" if nothing is.
 """
 
-import ipaddress
 import re
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -63,6 +62,8 @@ def port_name(name: str) -> str:
 
 
 def ip_address(text: str) -> str:
+    import ipaddress  # not for every reader of the model
+
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -71,6 +72,8 @@ def ip_address(text: str) -> str:
 
 
 def cidr(text: str) -> str:
+    import ipaddress
+
     try:
         ipaddress.ip_network(text)
     except ValueError:

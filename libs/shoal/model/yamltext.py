@@ -16,7 +16,7 @@ import yaml
 from shoal.model.problem import ROOT, Path, Problem, clipped
 
 DEPTH_MAX = 100
-VALUES_MAX = 500_000  # aliases of aliases grow without bound
+VALUES_MAX = 250_000  # about 5 MB of YAML; aliases of aliases grow without bound
 
 
 class YamlDocument(msgspec.Struct, frozen=True):
