@@ -38,6 +38,7 @@ IFF_UP = 0x1
 TABLE_MAIN, TABLE_LOCAL = 254, 255
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 PROTOCOL_BOOT, PROTOCOL_STATIC = 3, 4
+PROTOCOL_SHOAL = 83  # marks the routes that are ours; free in rt_protos and in the usual routing daemons
 _UNICAST = 1
 
 _HEADER = struct.Struct("=IHHII")
@@ -327,9 +328,37 @@ class Netlink:
         return _HEADER.pack(size, kind, flags, self._sequence, 0) + payload + bytes(-size % 4)
 
 
-def _open() -> socket.socket:
+_GROUPS = 0x1 | 0x10 | 0x40  # links, IPv4 addresses, IPv4 routes
+
+
+class Monitor:
+    """Tells that links, addresses or routes changed. Not what: whoever hears it looks."""
+
+    def __init__(self) -> None:
+        self._socket = _open(_GROUPS)
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def drain(self) -> None:
+        """Read what has been told. What did not fit the buffer is lost, which says the same."""
+        while True:
+            try:
+                self._socket.recv(_BUFFER_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _open(groups: int = 0) -> socket.socket:
     opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-    opened.bind((0, 0))
+    opened.bind((0, groups))
     return opened
 
 

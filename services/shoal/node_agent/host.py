@@ -13,14 +13,14 @@ from shoal.errors import ShoalError
 from shoal.model import quantity
 from shoal.model.meta import Condition
 from shoal.model.node import NodeAddress, NodeStatus, NodeSystemInfo
-from shoal.net.netlink import Netlink
+from shoal.net.netlink import PROTOCOL_SHOAL, Netlink
 from shoal.node_agent.etc_files import read_resolv_conf
 from shoal.node_agent.runtime.port import EngineInfo
 from shoal.node_agent.status import time_of
 
 PODS_MAX = 250
 RESERVED_MEMORY_BYTES = 100 << 20  # below so much free memory a host does badly (kubelet's eviction threshold)
-ROUTE_PROTOCOL = 83  # of the routes that Shoal's proxy makes (service_proxy)
+
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -115,7 +115,7 @@ def used_networks(own_bridge: str) -> list[str]:
         found |= {
             route.destination
             for route in kernel.routes()
-            if route.protocol != ROUTE_PROTOCOL and links.get(route.link) != own_bridge
+            if route.protocol != PROTOCOL_SHOAL and links.get(route.link) != own_bridge
         }
     resolvers = read_resolv_conf(_read("/etc/resolv.conf")).nameservers
     found |= {f"{address}/32" for address in resolvers if ":" not in address}

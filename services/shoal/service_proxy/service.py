@@ -1,0 +1,204 @@
+"""The proxy's shell: watches `shared`, keeps this host's routes to every node's pods, says how far it has come.
+
+Its data plane is the kernel's and outlives it: an end of this process leaves every route in place; `shoal down` and
+the agent's `clean` take them away.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from shoal import names
+from shoal.bus.connection import Bus, connect
+from shoal.config import BusConfig
+from shoal.errors import Retryable
+from shoal.local.notify import ready
+from shoal.model.node import Node, PodRange
+from shoal.names import ObjectKey
+from shoal.net.netlink import PROTOCOL_SHOAL, Monitor, Netlink, NetlinkError, apply_routes, new_route
+from shoal.service_proxy.routes import Plan, View, plan
+from shoal.service_proxy.status import NetworkReporter, condition
+from shoal.store.consumers import RequestedConsumer
+from shoal.store.records import Entry, Synced
+from shoal.store.watch import Watch
+from shoal.telemetry.logs import log
+from shoal.wire import RegisterReply, Watermark
+
+POD_RANGES = "podranges"
+NODES = "nodes"
+WATERMARK_LEAST_S = 0.1
+WATERMARK_EVERY_S = 1.0
+SETTLE_S = 0.2  # what the kernel tells comes in bursts
+RETRY_S = 5.0  # after the kernel refused something
+
+
+class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True):
+    bus: BusConfig
+    node: str
+    state: Path
+
+
+def proxy_config(bus: BusConfig, env: Mapping[str, str] = os.environ) -> ProxyConfig:
+    """From SHOAL_NODE and SHOAL_STATE_DIR, as the agent's."""
+    node = env.get("SHOAL_NODE") or os.uname().nodename.partition(".")[0].lower()
+    return ProxyConfig(bus=bus, node=node, state=Path(env.get("SHOAL_STATE_DIR") or f"/var/lib/shoal/{node}"))
+
+
+async def serve(config: ProxyConfig) -> None:
+    """Until it is cancelled."""
+    async with connect(config.bus, name=f"shoal-service-proxy {config.node}") as bus:
+        proxy = Proxy(config, bus)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(proxy.follow(), name="watch shared")
+                tasks.create_task(proxy.program(), name="program")
+                tasks.create_task(proxy.watermarks(), name="watermarks")
+                tasks.create_task(proxy.reporter.run(), name="report")
+        finally:
+            proxy.close()
+
+
+class Proxy:
+    def __init__(self, config: ProxyConfig, bus: Bus) -> None:
+        self.config = config
+        self.bus = bus
+        self.reporter = NetworkReporter(bus, config.node)
+        self._kernel = Netlink()
+        self._monitor = Monitor()
+        asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._kernel_changed)
+        self._ranges: dict[ObjectKey, PodRange] = {}
+        self._seen = 0  # the newest revision that was delivered
+        self._programmed = 0  # and up to which the host is programmed
+        self._synced = False
+        self._dirty = asyncio.Event()
+        self._advanced = asyncio.Event()
+        self._said = ""
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._monitor.fileno())
+        self._monitor.close()
+        self._kernel.close()
+
+    # --- watching --------------------------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        watch = Watch(
+            self.bus,
+            name=f"proxy {self.config.node}",
+            filters=[names.SHARED_ALL, names.bound_to(self.config.node)],
+            consumer=RequestedConsumer(self.bus, self.config.node, "proxy"),
+        )
+        async with aclosing(aiter(watch)) as changes:  # type: ignore[type-var]
+            async for change in changes:
+                if isinstance(change, Synced):
+                    for key in change.gone:
+                        self._entry(Entry(key, None, change.revision))
+                    self._synced = True
+                else:
+                    self._entry(change)
+                self._seen = max(self._seen, change.revision)
+                if self._synced:
+                    self._dirty.set()
+
+    def _entry(self, entry: Entry) -> None:
+        parsed = names.parse_key(entry.key)
+        key = parsed.object
+        if key is None:
+            return
+        try:
+            if parsed.part == "shared" and key.resource == POD_RANGES:
+                if entry.value is None:
+                    self._ranges.pop(key, None)
+                else:
+                    self._ranges[key] = msgspec.json.decode(entry.value, type=PodRange)
+            elif parsed.part == "bound" and key.resource == NODES and entry.value is not None:
+                self.reporter.known_as(msgspec.json.decode(entry.value, type=Node).metadata.uid)
+        except msgspec.MsgspecError as error:
+            log.warning("shared.unreadable", key=entry.key, revision=entry.revision, error=str(error))
+
+    # --- programming -----------------------------------------------------------------------------------------------------
+
+    def _kernel_changed(self) -> None:
+        self._monitor.drain()
+        if self._synced:
+            asyncio.get_running_loop().call_later(SETTLE_S, self._dirty.set)
+
+    async def program(self) -> None:
+        was_ready = False
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            seen = self._seen
+            refused = self._apply()
+            if refused:
+                asyncio.get_running_loop().call_later(RETRY_S, self._dirty.set)
+            if seen != self._programmed:
+                self._programmed = seen
+                self._advanced.set()
+            if not was_ready:
+                was_ready = True
+                ready()
+                log.info("ready", node=self.config.node, ranges=len(self._ranges), revision=seen)
+
+    def _apply(self) -> str:
+        """Plan and carry out; what the kernel refused, "" for nothing."""
+        try:
+            found = self._plan()
+            if found.add or found.remove:
+                add = [new_route(w.destination, gateway=w.gateway, protocol=PROTOCOL_SHOAL) for w in found.add]
+                apply_routes(self._kernel, add, found.remove)
+                log.info("routes.programmed", added=len(found.add), removed=len(found.remove))
+        except (NetlinkError, OSError) as error:
+            refused = str(error)
+            self.reporter.say(condition((refused,)))
+            if refused != self._said:
+                log.warning("routes.refused", error=refused)
+            self._said = refused
+            return refused
+        problems = "; ".join(found.problems)
+        if problems != self._said:
+            self._said = problems
+            if problems:
+                log.warning("routes.missing", problems=problems)
+        self.reporter.say(condition(found.problems))
+        return ""
+
+    def _plan(self) -> Plan:
+        return plan(
+            View(
+                node=self.config.node,
+                ranges=tuple(self._ranges.values()),
+                routes=tuple(self._kernel.routes()),
+                addresses=tuple(address for _, address in self._kernel.addresses()),
+                cluster=_cluster(self.config.state),
+            )
+        )
+
+    # --- telling ---------------------------------------------------------------------------------------------------------
+
+    async def watermarks(self) -> None:
+        """When it advances, at most ten times a second; and each second, for whoever came later."""
+        subject = self.bus.names.watermark(self.config.node)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATERMARK_EVERY_S):
+                    await self._advanced.wait()
+            self._advanced.clear()
+            if self._programmed:
+                with suppress(Retryable):
+                    await self.bus.publish(subject, Watermark(revision=self._programmed))
+            await asyncio.sleep(WATERMARK_LEAST_S)
+
+
+def _cluster(state: Path) -> IPv4Network | None:
+    """The cluster's range, from what the agent was told when it registered."""
+    try:
+        reply = msgspec.json.decode((state / "registration.json").read_bytes(), type=RegisterReply)
+        return IPv4Network(reply.cluster_cidr)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return None

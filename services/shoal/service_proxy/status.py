@@ -1,0 +1,101 @@
+"""What the proxy says of its node's network, by status request: one record, the newest, until it is acknowledged."""
+
+import asyncio
+import random
+from datetime import UTC, datetime
+
+import msgspec
+
+from shoal.bus.connection import Bus
+from shoal.errors import Retryable
+from shoal.model.meta import Condition, Record
+from shoal.telemetry.logs import log
+from shoal.wire import Report, StatusReply, StatusRequest
+
+NETWORKS = "nodenetworks"
+RETRY_MAX_S = 5.0
+
+
+class NetworkStatus(Record, frozen=True, kw_only=True):
+    conditions: tuple[Condition, ...] = ()
+
+
+def condition(problems: tuple[str, ...]) -> Condition:
+    """NetworkUnavailable, in Kubernetes' sense: False is good."""
+    if problems:
+        return Condition(
+            type="NetworkUnavailable", status="True", reason="NoRoute", message="; ".join(problems[:5])[:1024]
+        )
+    return Condition(
+        type="NetworkUnavailable",
+        status="False",
+        reason="RoutesProgrammed",
+        message="this host has a route to every node's pods",
+    )
+
+
+class NetworkReporter:
+    def __init__(self, bus: Bus, node: str) -> None:
+        self._bus = bus
+        self._node = node
+        self._uid = ""
+        self._said: Condition | None = None
+        self._report: Report | None = None
+        self._revision = -1
+        self._wake = asyncio.Event()
+
+    def known_as(self, uid: str) -> None:
+        """The node's uid, without which nothing can be said; another one is another node."""
+        if uid != self._uid:
+            self._uid, self._revision = uid, -1
+            self._make()
+
+    def say(self, found: Condition) -> None:
+        said = self._said
+        if said is not None and (said.status, said.message) == (found.status, found.message):
+            return
+        when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if said is not None and said.status == found.status:
+            when = said.last_transition_time or when
+        self._said = msgspec.structs.replace(found, last_transition_time=when)
+        self._make()
+
+    def _make(self) -> None:
+        if self._said is None or not self._uid:
+            return
+        status = NetworkStatus(conditions=(self._said,))
+        self._report = Report(
+            resource=NETWORKS,
+            namespace="",
+            name=self._node,
+            uid=self._uid,
+            status=msgspec.Raw(msgspec.json.encode(status)),
+        )
+        self._wake.set()
+
+    async def run(self) -> None:
+        failures = 0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            report = self._report
+            if report is None:
+                continue
+            try:
+                await self._bus.connected.wait()
+                request = StatusRequest(reports=[msgspec.structs.replace(report, revision=self._revision)])
+                reply = await self._bus.request(self._bus.names.status(self._node), request, StatusReply)
+                result = reply.results[0]
+                self._revision = result.revision or -1
+                again = result.error is not None and result.error.reason in {"Conflict", "ServiceUnavailable"}
+                if result.error is not None and not again:
+                    log.warning("network.refused", error=result.error.message)
+            except Retryable as error:
+                again = True
+                log.debug("network.unanswered", error=str(error))
+            if not again:
+                failures = 0
+                continue
+            failures += 1
+            self._wake.set()
+            await asyncio.sleep(min(RETRY_MAX_S, 0.1 * 2.0 ** min(failures, 8)) * random.uniform(0.5, 1.0))
