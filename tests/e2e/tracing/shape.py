@@ -6,9 +6,8 @@ from tests.e2e.tracing.receiver import SpanSeen
 
 # The way of a pod. A pull may be missing (the image was there), all else may not.
 WAY = ("publish", "admit", "write", "reconcile", "bind", "sandbox", "create", "start")
-SERVICE_OF = {
+SERVICE_OF = {  # (writes are the api's, and the replica-controller's)
     "admit": "shoal-api",
-    "write": "shoal-api",
     "reconcile": "shoal-replica-controller",
     "bind": "shoal-scheduler",
     "sandbox": "shoal-node-agent",
