@@ -259,7 +259,7 @@ class Lab:
         await asyncio.to_thread(links.cable, self._known(host), await self.pid(KEEPER), plugged=True)
 
     async def is_cut(self, host: str) -> bool:
-        return not await asyncio.to_thread(links.plugged, self._known(host), await self.pid(KEEPER))
+        return await asyncio.to_thread(links.is_unplugged, self._known(host), await self.pid(KEEPER))
 
     async def kill(self, host: str, part: str = "all", *, restart: bool = True) -> None:
         """SIGKILL. `all` of a host is a power cut: every process, container, mount, link and rule of it is gone at once.
@@ -273,6 +273,9 @@ class Lab:
         unplugged = await self.is_cut(host)
         await self.control.kill([*self._programs(host, "all"), f"{host}/keeper"], hold=True)
         await asyncio.to_thread(engine.kill_all, self._engine(host))
+        await asyncio.to_thread(
+            links.detach, host, await self.pid(KEEPER)
+        )  # the dead namespace would go, but not at once
         if restart:
             await self._boot(host, unplugged=unplugged)
 
@@ -283,6 +286,7 @@ class Lab:
             host = self._known(host)
             unplugged = await self.is_cut(host)
             await self.control.stop([*names, f"{host}/keeper"])
+            await asyncio.to_thread(links.detach, host, await self.pid(KEEPER))
             await self._boot(host, unplugged=unplugged, env=env)
         elif env is not None:
             host = self._known(host)
@@ -311,7 +315,6 @@ class Lab:
         await self.control.add([engine.keeper(self._engine(host), program=keeper)])
         await self.control.wait([keeper], seconds=20)
         lab_pid, keeper_pid = await self.pid(KEEPER), await self.pid(keeper)
-        await asyncio.to_thread(links.detach, host, lab_pid)
         await asyncio.to_thread(links.attach, self.record.plan, host, lab_pid, keeper_pid)
         if unplugged:
             await asyncio.to_thread(links.cable, host, lab_pid, plugged=False)

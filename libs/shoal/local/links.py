@@ -113,14 +113,15 @@ def cable(host: str, lab_pid: int, *, plugged: bool) -> None:
     _ip(f"link set {host} {'up' if plugged else 'down'}", inside=lab_pid)
 
 
-def plugged(host: str, lab_pid: int) -> bool:
+def is_unplugged(host: str, lab_pid: int) -> bool:
+    """A host that is off has no cable at all: then False."""
     done = subprocess.run(
         ["nsenter", "-t", str(lab_pid), "-n", "ip", "-o", "link", "show", host],
         capture_output=True,
         text=True,
         check=False,
     )
-    return ",UP" in done.stdout or "<UP" in done.stdout
+    return done.returncode == 0 and "UP" not in done.stdout.partition("<")[2].partition(">")[0].split(",")
 
 
 def _ip(*lines: str, inside: int = 0) -> None:

@@ -97,11 +97,17 @@ class Runner:
             await asyncio.shield(child.ended)
         await self._until(State.STOPPED)
 
-    def kill(self, *, hold: bool) -> None:
+    async def kill(self, *, hold: bool) -> None:
+        """SIGKILL; returns when the end is known, so that nobody is shown what was."""
         if hold:
             self._wanted.clear()
-        if self.child is not None:
-            self.child.send(signal.SIGKILL)
+        if (child := self.child) is not None:
+            child.send(signal.SIGKILL)
+            await asyncio.shield(child.ended)
+            while self.child is child:
+                await self.changed.wait()
+        elif hold:
+            self._poke.set()
 
     async def close(self) -> None:
         await self.stop()
@@ -265,8 +271,7 @@ class Supervisor:
             case "stop":
                 await self._stop(names)
             case "kill":
-                for name in names:
-                    self.runners[name].kill(hold=command.hold)
+                await asyncio.gather(*(self.runners[name].kill(hold=command.hold) for name in names))
             case "wait":
                 await self._wait(names, command.seconds)
             case "shutdown":
