@@ -16,7 +16,7 @@ import msgspec
 from shoal import names
 from shoal.bus.connection import Bus, connect
 from shoal.config import BusConfig
-from shoal.errors import Retryable
+from shoal.errors import NotFound, Retryable
 from shoal.local.notify import ready
 from shoal.model.node import Node, PodRange
 from shoal.names import ObjectKey
@@ -33,6 +33,7 @@ POD_RANGES = "podranges"
 NODES = "nodes"
 WATERMARK_LEAST_S = 0.1
 WATERMARK_EVERY_S = 1.0
+REGISTERED_AGAIN_S = 1.0
 SETTLE_S = 0.2  # what the kernel tells comes in bursts
 RETRY_S = 5.0  # after the kernel refused something
 
@@ -87,6 +88,18 @@ class Proxy:
     # --- watching --------------------------------------------------------------------------------------------------------
 
     async def follow(self) -> None:
+        """Waits for the agent of this host to register: until then the api knows no such node."""
+        said = False
+        while True:
+            try:
+                await self._watch()
+            except NotFound as error:
+                if not said:
+                    log.warning("watch.waiting", node=self.config.node, error=str(error))
+                    said = True
+                await asyncio.sleep(REGISTERED_AGAIN_S)
+
+    async def _watch(self) -> None:
         watch = Watch(
             self.bus,
             name=f"proxy {self.config.node}",
