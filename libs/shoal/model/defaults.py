@@ -6,6 +6,7 @@ What needs a clock or chance (uid, timestamps, generation, names by generateName
 """
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,16 +53,30 @@ def _each(value: Any, shape: Shape, table: Table) -> None:
         case StructOf(type=of) if isinstance(value, dict):
             if own := table.get(of):
                 own(value)
-            known = fields(of)
+            known = _composed(of)
             for wire, found in value.items():
                 if wire in known:
-                    _each(found, known[wire].shape, table)
+                    _each(found, known[wire], table)
         case ListOf(item=item) if isinstance(value, list):
             for element in value:
                 _each(element, item, table)
         case MapOf(value=item) if isinstance(value, dict):
             for element in value.values():
                 _each(element, item, table)
+
+
+@functools.cache
+def _composed(of: type[msgspec.Struct]) -> Mapping[str, Shape]:
+    """The fields that hold structs."""
+    return {wire: field.shape for wire, field in fields(of).items() if _holds_struct(field.shape)}
+
+
+def _holds_struct(shape: Shape) -> bool:
+    match shape:
+        case ListOf(item=inner) | MapOf(value=inner):
+            return _holds_struct(inner)
+        case _:
+            return isinstance(shape, StructOf)
 
 
 def initial_status(obj: Object) -> msgspec.Struct | None:

@@ -22,7 +22,7 @@ class Path(str):
     def __truediv__(self, step: str | int) -> "Path":
         if isinstance(step, int):
             return Path(f"{self}[{step}]")
-        if not _PLAIN.fullmatch(step):
+        if not (step.isidentifier() or _PLAIN.fullmatch(step)):
             return Path(f"{self}[{quoted(step)}]")
         return Path(f"{self}.{step}" if self else step)
 

@@ -1,4 +1,4 @@
-"""Every field of a Pod that Kubernetes (1.33) has, and what Shoal makes of it: one table, for the docs.
+"""Every field of a Pod that Kubernetes (up to 1.37) has, and what Shoal makes of it: one table, for the docs.
 
 python -m shoal.model.support          the table as Markdown
 """
@@ -20,7 +20,9 @@ NOTES: Mapping[str, str] = MappingProxyType(
             "metadata.name, .namespace, .uid, .labels['KEY'], .annotations['KEY'], spec.nodeName, "
             "spec.serviceAccountName, status.hostIP(s), status.podIP(s)"
         ),
-        "spec.containers[].resources.limits": "cpu, memory, ephemeral-storage; other resources are refused by name",
+        "spec.containers[].resources.limits": (
+            "cpu, memory; ephemeral-storage counts for the place alone, the engine cannot limit it; others are refused by name"
+        ),
         "spec.containers[].resources.requests": "cpu, memory, ephemeral-storage; other resources are refused by name",
         "spec.dnsPolicy": "ClusterFirst is the host's resolvers until services have names",
         "spec.enableServiceLinks": "accepted; there are no services yet",
@@ -29,6 +31,8 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "spec.priority": "orders what waits for a place; nothing is preempted yet",
         "spec.priorityClassName": "system-cluster-critical and system-node-critical; other classes come later",
         "spec.schedulerName": "default-scheduler alone",
+        "spec.securityContext.fsGroup": "of emptyDir volumes; a hostPath keeps its owner, as in Kubernetes",
+        "spec.securityContext.fsGroupChangePolicy": "accepted; an emptyDir is new, so both mean the same",
         "spec.securityContext.sysctls": "of the pod's own namespaces: net.*, kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.*",
         "spec.serviceAccount": "the old name of serviceAccountName",
         "spec.serviceAccountName": "accepted; it names who the pod is to env",

@@ -3,8 +3,11 @@
 `check` and `check_update` answer every problem they find; they never raise.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import msgspec
 
 from shoal.model import naming, rules_container, rules_kinds, rules_meta, rules_pod
 from shoal.model.meta import Object
@@ -15,7 +18,7 @@ from shoal.model.problem import ROOT, Path, Problem, clipped
 from shoal.model.registry import kind_of_object
 from shoal.model.replicaset import ReplicaSet
 from shoal.model.rules import RULES, Found, named
-from shoal.model.shape import ListOf, MapOf, Shape, StructOf, fields
+from shoal.model.shape import Field, ListOf, MapOf, Shape, StructOf, fields
 
 _LOADED = (rules_container, rules_kinds, rules_meta, rules_pod)  # importing them registers their rules
 _GENERATED_MAX = 248  # a generateName, so that five characters fit behind it
@@ -31,15 +34,33 @@ def _visit(value: Any, shape: Shape, at: Path) -> Iterator[Problem]:
         case StructOf(type=of) if value is not None:
             for one in RULES.get(of, ()):
                 yield from one(value, at)
-            for wire, field in fields(of).items():
-                if not (at == ROOT and wire == "status"):
-                    yield from _visit(getattr(value, field.name), field.shape, at / wire)
-        case ListOf(item=StructOf() as item):
+            for field in _ruled_fields(of):
+                if inner := getattr(value, field.name):
+                    yield from _visit(inner, field.shape, at / field.wire)
+        case ListOf(item=item):
             for index, element in enumerate(value):
                 yield from _visit(element, item, at / index)
-        case MapOf(value=StructOf() as item):
+        case MapOf(value=item):
             for key, element in value.items():
                 yield from _visit(element, item, at / key)
+
+
+@functools.cache
+def _ruled_fields(of: type[msgspec.Struct]) -> tuple[Field, ...]:
+    """Those that rules have something to say about. Status is the control plane's own."""
+    return tuple(
+        f for f in fields(of).values() if _ruled(f.shape) and not (issubclass(of, Object) and f.wire == "status")
+    )
+
+
+def _ruled(shape: Shape) -> bool:
+    match shape:
+        case StructOf(type=of):
+            return of in RULES or bool(_ruled_fields(of))
+        case ListOf(item=inner) | MapOf(value=inner):
+            return _ruled(inner)
+        case _:
+            return False
 
 
 def _identity(obj: Object, *, need_name: bool) -> Found:
