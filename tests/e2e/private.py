@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import Self
 
 from shoal.local import cgroups
-from shoal.local.engine import path_env
+from shoal.local.engine import machine_wide, path_env
 
 SHOAL = str(Path(sys.executable).with_name("shoal"))
+LABS = ("one", "two", "solo")  # what tests here call their labs
 SCRIPT = """
 set -e
 echo private > /proc/sys/kernel/hostname
 umount -Rl /run/netns 2>/dev/null || true
 mount -t tmpfs -o mode=755 private /run
-mkdir -p /run/lock
+mkdir -p /run/lock /run/mount  # libmount makes the latter
+: > /run/xtables.lock
+echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6  # its addresses come and go by themselves
+echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
 ip link set lo up
 ip link add eth0 type veth peer name outside
 ip link set outside up
@@ -105,12 +109,14 @@ class Private:
                 line.split()[4] for line in Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
             ],
             "run": sorted((await self.run("find", "/run")).splitlines()),
-            "cgroups": sorted(str(c) for h in cgroups.hierarchies() for c in h.glob("shoal-*") if self._ours(c.name)),
+            "cgroups": sorted(str(c) for h in cgroups.hierarchies() for c in h.glob("shoal-*.*") if self._ours(c)),
             "processes": [str(pid) for pid in self.processes()],
         }
 
-    def _ours(self, cgroup: str) -> bool:
-        return not cgroup.startswith("shoal-test-")  # the shared lab's hosts
+    def _ours(self, cgroup: Path) -> bool:
+        """Named after a folder of ours, which may be gone by now."""
+        folders = [self.directory / "home", *(self.directory / "labs" / name for name in LABS)]
+        return any(cgroup.name.endswith(machine_wide("", folder, Path())) for folder in folders)
 
     def processes(self) -> list[int]:
         """All that work in our folder, by their command line, environment or root's network."""

@@ -7,6 +7,7 @@ join too, or what they mount is invisible to it. Nothing of the user's engine is
 socket, pidfile, configuration file and cgroup.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -48,6 +49,13 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ready_file(self) -> Path:
         return self.directory / "keeper.ready"
+
+
+def machine_wide(name: str, directory: Path, usual: Path) -> str:
+    """A name that is unique on the machine, for what lies in `directory`: itself in the usual place, else with a digest."""
+    if directory == usual:
+        return name
+    return f"{name}.{hashlib.blake2b(str(directory).encode(), digest_size=4).hexdigest()}"
 
 
 def find(env: dict[str, str] | None = None) -> str | None:

@@ -239,9 +239,8 @@ class Lab:
         )
 
     def _engine(self, host: str) -> EngineSpec:
-        return EngineSpec(
-            name=f"shoal-{self.name}-{host}", directory=self.directory / host, hostname=host, own_network=True
-        )
+        name = engine.machine_wide(f"shoal-{self.name}-{host}", self.directory, BASE / self.name)
+        return EngineSpec(name=name, directory=self.directory / host, hostname=host, own_network=True)
 
     def _known(self, host: str) -> str:
         name = f"h{host}" if host.isdigit() else host

@@ -70,11 +70,8 @@ def build(plan: Plan, lab_pid: int) -> None:
         f"link set {plan.uplink} up",
         f"route add {plan.block} via {plan.lab_address} dev {plan.uplink}",
     )
-    lines = [
-        f"address add {plan.lab_address}/30 dev uplink",
-        "link set uplink up",
-        f"route add default via {plan.root_address}",
-    ]
+    # No default route: the root namespace may forward, and labs would meet there.
+    lines = [f"address add {plan.lab_address}/30 dev uplink", "link set uplink up"]
     for link in range(plan.links):
         lines += [
             f"link add {bridge(link)} type bridge forward_delay 0",

@@ -5,7 +5,6 @@ Everything it knows lies in one directory: `local.json`, the supervisor's files,
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 import socket
@@ -29,6 +28,7 @@ HOST = "127.0.0.1"
 NATS_PORT = 4222  # if it is free
 KEEPER, ENGINE, AGENT, PROXY = "keeper", "engine", "agent", "proxy"
 READY_SECONDS = 90.0
+ROOT_HOME = Path("/var/lib/shoal/local")
 Say = Callable[[str], None]
 
 
@@ -49,7 +49,7 @@ def home() -> Path:
     if given := os.environ.get("SHOAL_HOME"):
         return Path(given).absolute()
     if os.geteuid() == 0:
-        return Path("/var/lib/shoal/local")
+        return ROOT_HOME
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "shoal"
 
 
@@ -250,7 +250,4 @@ class Machine:
 
 
 def _own_engine(directory: Path) -> EngineSpec:
-    """Named after the directory unless that is the usual one: tests bring up several."""
-    usual = directory == Path("/var/lib/shoal/local")
-    name = "local" if usual else hashlib.sha256(str(directory).encode()).hexdigest()[:8]
-    return EngineSpec(name=f"shoal-{name}", directory=directory / "engine")
+    return EngineSpec(name=engine.machine_wide("shoal-local", directory, ROOT_HOME), directory=directory / "engine")
