@@ -14,7 +14,8 @@ import msgspec
 
 from shoal import names
 from shoal.bus.connection import Bus, connect
-from shoal.errors import AlreadyExists, Refused, Retryable, ShoalError
+from shoal.bus.rpc import serve as serve_requests
+from shoal.errors import AlreadyExists, NotFound, Refused, Retryable, ShoalError
 from shoal.local.notify import ready
 from shoal.model.pod import BoundPod
 from shoal.names import ObjectKey
@@ -26,10 +27,12 @@ from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.images import Images
 from shoal.node_agent.network import Marks, PodNetwork, link_name, marks, open_network
 from shoal.node_agent.node import AT_ONCE, Node
+from shoal.node_agent.pods import group
 from shoal.node_agent.reporter import Reporter
 from shoal.node_agent.runtime import pause
 from shoal.node_agent.runtime.engine import Engine, Owner
 from shoal.node_agent.runtime.port import Changed, EngineInfo, Fact, ImagesChanged, Listed, Lost, Runtime
+from shoal.node_agent.sessions import Sessions
 from shoal.node_agent.turns import Turns
 from shoal.node_agent.volumes import Volumes
 from shoal.node_agent.worker import Worker
@@ -41,6 +44,7 @@ from shoal.telemetry.logs import log
 from shoal.wire import Heartbeat, RegisterReply, RegisterRequest
 
 REGISTER_AGAIN_S = 1.0
+SESSION_REQUESTS_MAX = 512
 PODS = "pods"
 
 
@@ -228,6 +232,7 @@ class Agent:
             tasks.create_task(self._engine_events(), name="engine events")
             tasks.create_task(self._bound(), name="watch bound")
             tasks.create_task(self._collect(), name="collect")
+            tasks.create_task(self._sessions(), name="sessions")
 
     async def _sandbox_image(self) -> None:
         reference, archive = pause.image(self.node.engine.architecture)
@@ -235,6 +240,23 @@ class Agent:
             architecture = self.host.architecture
             await self.runtime.import_image(reference, archive, platform=f"linux/{architecture}")
         self.node.sandbox_image = reference
+
+    async def _sessions(self) -> None:
+        sessions = Sessions(self.config.node, self.runtime, self._facts_of)
+        served = await serve_requests(
+            self.bus, self.bus.names.node_all(self.config.node), sessions.handle, limit=SESSION_REQUESTS_MAX
+        )
+        try:
+            await sessions.sweep()
+        finally:
+            await served.stop()
+            await sessions.close()
+
+    def _facts_of(self, uid: str, container: str) -> tuple[Fact, ...]:
+        worker = self.workers.get(uid)
+        if worker is None:
+            raise NotFound(f"node {self.config.node} has no such pod")
+        return group(worker.facts).containers.get(container, ())
 
     # --- heartbeats and the node itself ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ Streams are read by `Output.read` alone: what nobody asks for stays in the engin
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -303,8 +303,7 @@ class Engine:
     async def logs(self, container: str, query: Mapping[str, str]) -> "EngineLog":
         tty = bool(msgspec.json.decode(await self._call("GET", f"containers/{container}/json"))["Config"]["Tty"])
         opened = self._open("GET", f"containers/{container}/logs", {"stdout": "1", "stderr": "1", **query})
-        response = await opened.__aenter__()
-        return EngineLog(response, raw=tty)
+        return EngineLog(opened, await opened.__aenter__(), raw=tty)
 
     async def exec(self, container: str, command: Sequence[str], *, stdin: bool, tty: bool) -> "EngineTerminal":
         with translated():
@@ -343,7 +342,10 @@ class Engine:
 class EngineLog:
     """A container's log, as frames of (stream, length, data); a terminal's is raw."""
 
-    def __init__(self, response: aiohttp.ClientResponse, *, raw: bool) -> None:
+    def __init__(
+        self, opened: AbstractAsyncContextManager[object], response: aiohttp.ClientResponse, *, raw: bool
+    ) -> None:
+        self._opened = opened
         self._response = response
         self._raw = raw
         self._left = 0
@@ -366,7 +368,7 @@ class EngineLog:
         return (self._stream, data) if data else None
 
     async def close(self) -> None:
-        self._response.close()
+        await self._opened.__aexit__(None, None, None)
 
 
 class EngineTerminal:

@@ -1,0 +1,161 @@
+"""One session's flow: output that goes only as far as the asker's credit, input that waits for the process.
+
+A reader that stops pulling stops the flow: between pulls at most one piece is read ahead, the rest stays in the engine,
+and so a log of any size passes in bounded memory.
+"""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+
+from shoal.errors import BadRequest, Overloaded, ShoalError, to_status
+from shoal.node_agent.runtime.port import Output, Terminal
+from shoal.wire import Chunk, SessionReply, SessionRequest
+
+ANSWER_S = 9.0  # the asker hears something within 10 s
+CREDIT_MAX = 524_288  # a node's message holds 1 MiB, and JSON carries bytes as base64
+STDIN_SOFT = 1 << 20  # beyond it a pull waits for the process to read
+STDIN_HARD = 8 << 20
+EXIT_TRIES = 50
+EXIT_PAUSE_S = 0.02
+
+
+class Flow:
+    """`terminal` None: output alone (a log). `limit`: bytes after which it is done, None for no limit."""
+
+    def __init__(self, output: Output, *, terminal: Terminal | None = None, limit: int | None = None) -> None:
+        self._output = output
+        self._terminal = terminal
+        self._left = limit
+        self._rest: tuple[int, bytes] | None = None
+        self._reading: asyncio.Task[tuple[int, bytes] | None] | None = None
+        self._sequence = 0
+        self._answer: asyncio.Task[SessionReply] | None = None
+        self._input: deque[bytes] = deque()
+        self._input_size = 0
+        self._input_eof = False
+        self._input_room = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+        self.done = False
+
+    async def pull(self, request: SessionRequest) -> SessionReply:
+        """Answer pull number `request.sequence`; the same number again gets the same answer.
+
+        Raises: BadRequest for a number that is neither the last nor the next.
+        """
+        if request.sequence != self._sequence:
+            if request.sequence != self._sequence + 1:
+                raise BadRequest(f"pull {request.sequence} does not follow pull {self._sequence}", path="sequence")
+            if self._answer is not None and not self._answer.done():
+                raise BadRequest(f"pull {self._sequence} is not answered yet", path="sequence")
+            self._sequence = request.sequence
+            self._answer = asyncio.create_task(self._pull(request), name=f"pull {request.sequence}")
+        assert self._answer is not None
+        return await asyncio.shield(self._answer)
+
+    async def _pull(self, request: SessionRequest) -> SessionReply:
+        reply = SessionReply(sequence=request.sequence)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._take_input(request)
+                await self._fill(reply, min(request.credit_bytes, CREDIT_MAX))
+        except TimeoutError:
+            pass
+        except ShoalError as error:
+            reply.done, reply.error = True, to_status(error)
+        self.done = self.done or reply.done
+        return reply
+
+    # --- input -----------------------------------------------------------------------------------------------------------
+
+    async def _take_input(self, request: SessionRequest) -> None:
+        if self._terminal is None:
+            return
+        if request.resize is not None:
+            with suppress(ShoalError):  # a process that has just ended has no window
+                await self._terminal.resize(*request.resize)
+        if request.stdin:
+            self._input.append(request.stdin)
+            self._input_size += len(request.stdin)
+        self._input_eof = self._input_eof or request.eof
+        if (self._input or self._input_eof) and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._write(self._terminal), name="stdin")
+        if self._input_size > STDIN_HARD:
+            raise Overloaded("the process does not read its input")
+        if self._input_size > STDIN_SOFT:
+            self._input_room.clear()
+            await self._input_room.wait()
+
+    async def _write(self, terminal: Terminal) -> None:
+        with suppress(ShoalError, RuntimeError):  # it ended: what it did not read is lost, its exit code tells
+            while self._input:
+                piece = self._input.popleft()
+                await terminal.write(piece)
+                self._input_size -= len(piece)
+                if self._input_size <= STDIN_SOFT:
+                    self._input_room.set()
+            if self._input_eof:
+                self._input_eof = False
+                await terminal.write_eof()
+
+    # --- output ----------------------------------------------------------------------------------------------------------
+
+    async def _fill(self, reply: SessionReply, credit: int) -> None:
+        """Wait for the first piece, then take what is there without waiting."""
+        while credit > 0:
+            piece = await self._next(wait=not reply.chunks)
+            if piece is None:
+                return
+            stream, data = piece
+            if not data:
+                await self._finish(reply)
+                return
+            room = credit if self._left is None else min(credit, self._left)
+            if len(data) > room:
+                self._rest = (stream, data[room:])
+                data = data[:room]
+            if data:
+                reply.chunks.append(Chunk(stream=stream, data=data))
+            credit -= len(data)
+            if self._left is not None:
+                self._left -= len(data)
+                if self._left <= 0:
+                    await self._finish(reply)
+                    return
+
+    async def _next(self, *, wait: bool) -> tuple[int, bytes] | None:
+        """A piece; (0, b"") at the end; None: nothing is there now. A read that was begun is never broken off: what it
+        has taken from the engine would be lost.
+        """
+        if self._rest is not None:
+            rest, self._rest = self._rest, None
+            return rest
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._output.read(), name="read")
+        if not wait and not self._reading.done():
+            await asyncio.sleep(0)
+            if not self._reading.done():
+                return None
+        await asyncio.wait((self._reading,))
+        reading, self._reading = self._reading, None
+        found = reading.result()
+        return (0, b"") if found is None else found
+
+    async def _finish(self, reply: SessionReply) -> None:
+        reply.done = True
+        if self._terminal is None:
+            return
+        for _ in range(EXIT_TRIES):  # the stream ends a moment before the engine knows the code
+            reply.exit_code = await self._terminal.exit_code()
+            if reply.exit_code is not None:
+                return
+            await asyncio.sleep(EXIT_PAUSE_S)
+
+    async def close(self) -> None:
+        for task in (self._answer, self._reading, self._writing):
+            if task is not None and not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError, ShoalError, RuntimeError):
+                    await task
+        with suppress(ShoalError, OSError):
+            await self._output.close()

@@ -1,0 +1,232 @@
+"""Logs, exec and attach of this node's pods, as sessions that their asker pulls (`flow.py`).
+
+A session belongs to the user who opened it. 30 s without a pull end it, and the process that was started for it: the
+engine cannot end an exec, so it is found by its pid, and killed only if that pid is in the container's cgroup.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from shoal import names
+from shoal.bus.rpc import Request, decode
+from shoal.errors import BadRequest, NotFound, Overloaded, ShoalError
+from shoal.node_agent.flow import Flow
+from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, EngineError, Fact, Runtime, Terminal
+from shoal.telemetry.logs import log
+from shoal.wire import (
+    ExecRequest,
+    LogsRequest,
+    NodeSessionRequest,
+    SessionOpened,
+    SessionReply,
+    SessionRequest,
+)
+
+IDLE_S = 30.0
+SESSIONS_MAX = 256
+RESIZE_TRIES = 20
+RESIZE_PAUSE_S = 0.02
+
+Facts = Callable[[str, str], tuple[Fact, ...]]  # (pod uid, container) -> its containers, the newest last
+
+
+class _Session:
+    def __init__(self, user: str, flow: Flow, container: str, terminal: Terminal | None, *, kill: bool) -> None:
+        self.user = user
+        self.flow = flow
+        self.container = container
+        self.terminal = terminal
+        self.kill = kill  # the process is the session's own
+        self.touched = time.monotonic()
+
+
+class Sessions:
+    """`sweep` ends what nobody pulls any more; run it beside `handle`."""
+
+    def __init__(self, node: str, runtime: Runtime, facts: Facts) -> None:
+        self._node = node
+        self._runtime = runtime
+        self._facts = facts
+        self._open: dict[str, _Session] = {}
+        self._changed = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def handle(self, request: Request) -> msgspec.Struct:
+        """A request on shoal.node.<node>.<verb>."""
+        match request.verb:
+            case "session":
+                return await self._pull(decode(request, SessionRequest))
+            case "logs" | "exec" | "attach":
+                return await self._begin(request.verb, decode(request, NodeSessionRequest))
+            case verb:
+                raise BadRequest(f"a node does not serve {verb}")
+
+    # --- opening ---------------------------------------------------------------------------------------------------------
+
+    async def _begin(self, verb: str, asked: NodeSessionRequest) -> SessionOpened:
+        if len(self._open) >= SESSIONS_MAX:
+            raise Overloaded(f"{SESSIONS_MAX} sessions are open on node {self._node}")
+        found = self._facts(asked.uid, asked.container)
+        try:
+            if verb == "logs":
+                session = await self._logs(asked, asked.logs or LogsRequest(name=asked.pod), found)
+            else:
+                session = await self._terminal(verb, asked, asked.exec or ExecRequest(name=asked.pod), found)
+        except EngineError as error:
+            raise (BadRequest(error.message) if error.status in {400, 404, 409} else error) from error
+        name = secrets.token_urlsafe(12)
+        self._open[name] = session
+        self._changed.set()
+        return SessionOpened(session=f"{names.token(self._node)}/{name}")
+
+    async def _logs(self, asked: NodeSessionRequest, logs: LogsRequest, found: tuple[Fact, ...]) -> _Session:
+        fact = _logged(asked, found, previous=logs.previous)
+        output = await self._runtime.logs(fact.id, log_query(logs))
+        return _Session(asked.user, Flow(output, limit=logs.limit_bytes), fact.id, None, kill=False)
+
+    async def _terminal(
+        self, verb: str, asked: NodeSessionRequest, wanted: ExecRequest, found: tuple[Fact, ...]
+    ) -> _Session:
+        if not found or found[-1].state != RUNNING:
+            raise BadRequest(f"container {asked.container} of pod {asked.pod} does not run")
+        container = found[-1].id
+        if verb == "exec":
+            terminal = await self._runtime.exec(container, wanted.command, stdin=wanted.stdin, tty=wanted.tty)
+        else:
+            terminal = await self._runtime.attach(container, stdin=wanted.stdin, tty=wanted.tty)
+        if wanted.tty:
+            self._spawn(_first_size(terminal, wanted.width, wanted.height))
+        flow = Flow(terminal, terminal=terminal)
+        return _Session(asked.user, flow, container, terminal, kill=verb == "exec")
+
+    # --- pulling and ending ----------------------------------------------------------------------------------------------
+
+    async def _pull(self, request: SessionRequest) -> SessionReply:
+        name = request.session.partition("/")[2]
+        session = self._open.get(name)
+        if session is None or session.user != request.user:
+            raise NotFound("there is no such session (any more)")
+        session.touched = time.monotonic()
+        if request.end:
+            self._open.pop(name, None)
+            await self._end(session)
+            return SessionReply(sequence=request.sequence, done=True)
+        try:
+            return await session.flow.pull(request)
+        finally:
+            session.touched = time.monotonic()
+
+    async def sweep(self) -> None:
+        """Sleeps while no session is open."""
+        while True:
+            if not self._open:
+                self._changed.clear()
+                await self._changed.wait()
+            now = time.monotonic()
+            oldest = min((s.touched for s in self._open.values()), default=now)
+            await asyncio.sleep(max(0.1, oldest + IDLE_S - now))
+            limit = time.monotonic() - IDLE_S
+            for name, session in list(self._open.items()):
+                if session.touched <= limit:
+                    del self._open[name]
+                    if not session.flow.done:
+                        log.info("session.abandoned", user=session.user, container=session.container[:12])
+                    await self._end(session)
+
+    async def close(self) -> None:
+        """End all of them, their processes included."""
+        sessions = list(self._open.values())
+        self._open.clear()
+        for session in sessions:
+            await self._end(session)
+
+    async def _end(self, session: _Session) -> None:
+        try:
+            if session.kill and session.terminal is not None and not session.flow.done:
+                with suppress(ShoalError):
+                    kill_session(await session.terminal.pid(), session.container)
+        finally:
+            await session.flow.close()
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def _first_size(terminal: Terminal, width: int, height: int) -> None:
+    """The process may not run yet when its stream opens."""
+    for _ in range(RESIZE_TRIES):
+        with suppress(ShoalError):
+            await terminal.resize(width, height)
+            return
+        await asyncio.sleep(RESIZE_PAUSE_S)
+
+
+def _logged(asked: NodeSessionRequest, found: tuple[Fact, ...], *, previous: bool) -> Fact:
+    """The container whose log is meant. Raises: BadRequest in Kubernetes' words."""
+    if previous:
+        newest = found[-1] if found else None
+        ended = [f for f in found if f.state == EXITED and f is not newest]
+        if newest is not None and newest.state == EXITED and newest.labels.attempt > 0 and not ended:
+            ended = [newest]  # it waits for its restart: the one that crashed is the previous one
+        if not ended:
+            raise BadRequest(f'previous terminated container "{asked.container}" in pod "{asked.pod}" not found')
+        return ended[-1]
+    begun = [f for f in found if f.state != CREATED]
+    if not begun:
+        raise BadRequest(f'container "{asked.container}" in pod "{asked.pod}" is waiting to start: ContainerCreating')
+    return begun[-1]
+
+
+def log_query(logs: LogsRequest) -> dict[str, str]:
+    """As the engine wants it. Raises: BadRequest for a time that is none."""
+    query = {"follow": "1" if logs.follow else "0", "timestamps": "1" if logs.timestamps else "0"}
+    query["tail"] = "all" if logs.tail_lines is None else str(max(0, logs.tail_lines))
+    if logs.since_time:
+        try:
+            since = datetime.fromisoformat(logs.since_time)
+        except ValueError:
+            raise BadRequest(f"{logs.since_time!r} is no RFC 3339 time", path="sinceTime") from None
+        query["since"] = f"{since.timestamp():.6f}"
+    elif logs.since_seconds is not None:
+        query["since"] = f"{time.time() - logs.since_seconds:.6f}"
+    return query
+
+
+def kill_session(pid: int, container: str) -> int:
+    """Kill a process and all of its session, if it is really the container's; how many.
+
+    The pid is the engine's to tell: on another host, or in another pid namespace, it is a stranger here.
+    """
+    if pid <= 1 or container not in _read(f"/proc/{pid}/cgroup"):
+        return 0
+    killed = 0
+    for entry in os.listdir("/proc"):  # noqa: PTH208  (names alone)
+        if entry.isdigit() and (int(entry) == pid or _session_of(entry) == pid):
+            with suppress(ProcessLookupError):
+                os.kill(int(entry), signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+def _session_of(pid: str) -> int:
+    """Field 6 of stat(5); the name before it may hold anything, a bracket ends it."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[3]) if len(fields) > 3 else 0
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
