@@ -179,11 +179,11 @@ def setup(process: str, env: Mapping[str, str] = os.environ) -> None:
     _tracer = _provider.get_tracer("shoal")
 
 
-def shutdown() -> None:
-    """Send what is left, for `SHUTDOWN_S` at most. Blocks: call it last."""
+def shutdown(timeout_s: float = SHUTDOWN_S) -> None:
+    """Send what is left, for so long at most. Blocks: call it last."""
     global _tracer, _provider
     ending, _provider, _tracer = _provider, None, None
     if ending is not None:
         from shoal.telemetry.export import close
 
-        close(ending, time.monotonic() + SHUTDOWN_S)
+        close(ending, time.monotonic() + timeout_s)

@@ -14,6 +14,7 @@ from shoal.cli.failure import of_status, sentences
 from shoal.cli.files import ManifestFile, read
 from shoal.cli.output.changed import print_changed
 from shoal.cli.resources import Named, shown
+from shoal.cli.wish import wish
 from shoal.errors import Retryable, ShoalError
 from shoal.model.registry import by_resource
 from shoal.wire import ApplyReply, ApplyRequest, DocumentResult
@@ -53,7 +54,9 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     async with context.connect() as cluster:
         for file in files:
             try:
-                reply = await cluster.apply(request(args, file), namespace=args.namespace or "")
+                with wish(context.env) as traceparent:
+                    asked = request(args, file)
+                    reply = await cluster.apply(asked, namespace=args.namespace or "", traceparent=traceparent)
             except Retryable:
                 raise
             except ShoalError as error:  # the next file may still be right
