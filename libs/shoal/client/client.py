@@ -179,7 +179,6 @@ class Client:
 
         live = await self.bus.subscribe(subject, arrived)
         try:
-            await self.bus.flush()
             await self._earlier_outcome(subject, told)
             async with asyncio.timeout(timeout):
                 return msgspec.json.decode(await told.get(), type=wire.ApplyReply)

@@ -89,7 +89,6 @@ class Happenings:
     async def _watch(
         self, asked: WatchRequest, wanted: present.Selection, filters: Sequence[str], passed: asyncio.Event
     ) -> WatchReply:
-        await self._bus.flush()
         entries, revision = await self._store.events(*filters)
         if not asked.since:
             return WatchReply(revision=str(revision))

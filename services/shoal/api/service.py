@@ -137,7 +137,7 @@ class _Api:
             ) as service:
                 for verb, handler in self._verbs().items():
                     await service.add(verb, names.api_endpoint(verb), handler, limit=PEOPLE_AT_ONCE)
-                await self.bus.flush()
+                await self.live.newest()  # its answer comes after the server has read all these subscriptions
                 log.info("ready", revision=self.live.revision, cluster=cluster.uid)
                 if on_ready is not None:
                     on_ready()

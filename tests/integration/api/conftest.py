@@ -1,0 +1,50 @@
+"""Apis in the test's own process, each with a connection of its own, and a person's client."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from shoal.api.service import Settings, serve
+from shoal.bus.connection import Bus
+from shoal.client import Client
+
+StartApi = Callable[..., Awaitable["asyncio.Task[None]"]]
+
+SETTINGS = Settings(cluster_cidr="10.208.0.0/16", node_mask=23)
+
+
+@pytest_asyncio.fixture
+async def start_api(bus: Bus) -> AsyncIterator[StartApi]:
+    """`await start_api()`: one more api, once it answers. Cancel the task for a clean stop."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start(settings: Settings = SETTINGS, **how: Any) -> "asyncio.Task[None]":
+        ready = asyncio.Event()
+        task = asyncio.create_task(serve(bus.config, settings, on_ready=ready.set, **how), name="api")
+        tasks.append(task)
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        return task
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
+
+
+@pytest_asyncio.fixture
+async def api(start_api: StartApi) -> "asyncio.Task[None]":
+    return await start_api()
+
+
+@pytest.fixture
+def client(bus: Bus) -> Client:
+    return Client(bus)
