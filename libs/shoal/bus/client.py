@@ -1,7 +1,6 @@
-"""nats-py's client, imported cheaply and mended where it would give up.
+"""nats-py's client, imported cheaply (`bus.lean`) and mended where it would give up.
 
-Importing `nats` pulls in aiohttp for WebSocket URLs, two thirds of its 330 ms; Shoal speaks TCP, so aiohttp is hidden
-for the moment of the import (a process that needs it imports it itself). The mends, all against 2.16.0:
+The mends, all against 2.16.0:
 
 - any `-ERR` but a permission violation closes the client for good: here it reconnects, for ever;
 - an exception that the reconnect loop does not expect ends that loop silently: here it goes on;
@@ -12,19 +11,14 @@ for the moment of the import (a process that needs it imports it itself). The me
 
 import asyncio
 import random
-import sys
 from typing import Any
 
-_hidden = "aiohttp" not in sys.modules
-if _hidden:
-    sys.modules["aiohttp"] = None  # type: ignore[assignment]
-try:
+from shoal.bus.lean import small_nats
+
+with small_nats():
     from nats import errors as nats_errors
     from nats.aio.client import Client, Server
     from nats.aio.msg import Msg
-finally:
-    if _hidden:
-        del sys.modules["aiohttp"]
 
 __all__ = ["Msg", "NatsClient", "nats_errors", "pick_server"]
 
