@@ -1,7 +1,7 @@
 """A cluster in memory for the verbs: answers what the api would, remembers what it was asked."""
 
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -148,7 +148,7 @@ class FakeCluster:
     async def version(self) -> str:
         return "0.9.9"
 
-    def requests(self, verb: str) -> "list[Any]":  # type: ignore[valid-type]
+    def requests(self, verb: str) -> Sequence[Any]:
         """What was asked by this verb, oldest first."""
         return [request for asked, _, _, request in self.asked if asked == verb]
 

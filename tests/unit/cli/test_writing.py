@@ -1,5 +1,6 @@
 """apply, create, delete, scale, patch, wait: what they ask, what they print, how they end."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,7 @@ from tests.unit.cli.fake import FakeCluster, a_node, a_pod, a_replica_set, raw, 
 
 from shoal.cli.arguments import UsageError
 from shoal.cli.failure import Failed
-from shoal.errors import BadRequest, Invalid, NotFound, Unavailable, to_status
+from shoal.errors import BadRequest, Invalid, NotFound, Status, Unavailable, to_status
 from shoal.model.problem import ManifestErrors
 from shoal.wire import ApplyReply, ApplyRequest, DeleteRequest, DocumentResult, ScaleRequest, WatchEvent
 
@@ -22,10 +23,19 @@ def manifest(tmp_path: Path) -> str:
     return str(path)
 
 
-def applied(result: str, name: str = "web", **more: object) -> DocumentResult:
+def applied(
+    result: str, name: str = "web", *, warnings: Sequence[str] = (), error: Status | None = None
+) -> DocumentResult:
     return DocumentResult(
-        document=1, resource="pods", kind="Pod", namespace="default", name=name, result=result, **more
-    )  # type: ignore[arg-type]
+        document=1,
+        resource="pods",
+        kind="Pod",
+        namespace="default",
+        name=name,
+        result=result,
+        warnings=[*warnings],
+        error=error,
+    )
 
 
 # --- apply --------------------------------------------------------------------------------------------------------------
