@@ -11,13 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import msgspec
-import structlog
 
 from shoal import names as n
 from shoal.bus.connection import ERROR_CODE, ERROR_TEXT, Bus, Message, Subscription
 from shoal.errors import BadRequest, Overloaded, ShoalError, to_status
-
-log = structlog.get_logger()
+from shoal.telemetry.lazy import log
 
 
 class Request(msgspec.Struct, frozen=True):

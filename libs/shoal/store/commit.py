@@ -22,8 +22,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
-
 from shoal import names as n
 from shoal.bus import jetstream as js
 from shoal.bus.connection import Bus
@@ -31,14 +29,13 @@ from shoal.errors import Conflict, Deposed, ShoalError, Unavailable
 from shoal.store.batch import Sending, Unit, check, gather, send
 from shoal.store.reads import Source, Stored, read_from_leader, read_last
 from shoal.store.records import Change, Fence, Put
+from shoal.telemetry.lazy import log
 
 IN_FLIGHT_MAX = 2
 COMMIT_TIMEOUT_S = 10.0
 RETRY_CODES = frozenset({js.BATCH_TOO_MANY_IN_FLIGHT, js.BATCH_INCOMPLETE})
 PUZZLED_MAX = 5  # refusals for which no reason is found: a replica lags, or a marker just expired
 MARKERS_MAX = 8192
-
-log = structlog.get_logger()
 
 
 class Committer:

@@ -10,13 +10,13 @@ import random
 from typing import Any
 
 import msgspec
-import structlog
 
 from shoal.bus import jetstream as js
 from shoal.bus.connection import Bus
 from shoal.errors import Unavailable
 from shoal.names import Names
 from shoal.store.records import OBJECT_BYTES_MAX
+from shoal.telemetry.lazy import log
 
 _MIB = 1 << 20
 _NS = 1_000_000_000
@@ -30,7 +30,6 @@ DUPLICATES_NS = (
 )
 READY_TIMEOUT_S = 30.0
 
-log = structlog.get_logger()
 Config = dict[str, Any]
 
 

@@ -20,7 +20,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 
 import msgspec
-import structlog
 
 from shoal import names as n
 from shoal.bus import jetstream as js
@@ -30,6 +29,7 @@ from shoal.errors import Retryable, ShoalError
 from shoal.store.consumers import ConsumerMaker, DirectConsumer, state_source
 from shoal.store.reads import Source, is_marker
 from shoal.store.records import Entry, Synced
+from shoal.telemetry.lazy import log
 
 _NS = 1_000_000_000
 BATCH = 500  # messages a pull; the next one is sent when half of it is left
@@ -39,8 +39,6 @@ SILENCE_S = 3.0
 FLOOR_WAIT_S = 5.0  # so long a list may lag behind what was seen before (a replica), then it is believed (a restore)
 PAUSE_MAX_S = 2.0
 PULL_ENDED = ("Message Size Exceeds MaxBytes", "Batch Completed")  # of a pull with `max_bytes`: nothing odd
-
-log = structlog.get_logger()
 
 
 class _Position:

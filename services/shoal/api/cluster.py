@@ -3,7 +3,6 @@
 from ipaddress import IPv4Network
 
 import msgspec
-import structlog
 
 from shoal.api import registration
 from shoal.api.admission import create
@@ -16,10 +15,9 @@ from shoal.model.registry import by_resource, encode
 from shoal.names import EPOCH, ObjectKey, desired
 from shoal.store.records import Put
 from shoal.store.store import Store
+from shoal.telemetry.logs import log
 
 NAMESPACES = ("default",)
-
-log = structlog.get_logger()
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

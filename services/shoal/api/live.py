@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-import structlog
 
 from shoal.api import present
 from shoal.api.history import Change, History
@@ -24,11 +23,10 @@ from shoal.store.records import Entry, Synced
 from shoal.store.store import Store
 from shoal.store.view import Stored, View
 from shoal.store.watch import Watch
+from shoal.telemetry.logs import log
 
 NEWEST_TIMEOUT_S = 5.0
 EXPIRED_TAIL_AFTER_S = 0.25
-
-log = structlog.get_logger()
 
 
 class Live:

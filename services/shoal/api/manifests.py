@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import msgspec
-import structlog
 
 from shoal import names as n
 from shoal.api.documents import FAILED, Applier, Progress, Refusal, Whole, read
@@ -32,6 +31,7 @@ from shoal.names import CURSOR_MANIFESTS, ObjectKey
 from shoal.store.events import WARNING, Emitter
 from shoal.store.reads import Source, read_one
 from shoal.store.records import Put
+from shoal.telemetry.logs import log
 from shoal.telemetry.trace import span
 from shoal.wire import ApplyReply, DocumentResult
 
@@ -39,8 +39,6 @@ GROUP = "manifests"
 SUSPECT_AFTER = 4  # deliveries: a leader that is killed in turn explains a few
 TRIAL_TIMEOUT_S = 60.0
 PAUSE_S = 0.2
-
-log = structlog.get_logger()
 
 
 class Cursor(msgspec.Struct, omit_defaults=True):

@@ -8,7 +8,6 @@ import asyncio
 import re
 
 import msgspec
-import structlog
 
 from shoal.api import registration, reports
 from shoal.api.cluster import Cluster
@@ -23,6 +22,7 @@ from shoal.store import events
 from shoal.store.consumers import make_node_consumer
 from shoal.store.records import Change, Put
 from shoal.store.view import NODES, PODS
+from shoal.telemetry.logs import log
 from shoal.wire import (
     NodeEvent,
     NodeWatchReply,
@@ -41,8 +41,6 @@ EVENTS_EACH_S = 25.0  # a node's share, refilled; beyond it events are dropped, 
 EVENTS_BURST = 500.0
 HEARTBEAT_EVERY_S = 0.5
 REASON = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,127}$")
-
-log = structlog.get_logger()
 
 
 class Nodes:

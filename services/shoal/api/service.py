@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-import structlog
 
 from shoal.api import cluster as clusters
 from shoal.api.documents import Applier
@@ -28,6 +27,7 @@ from shoal.model.registry import by_resource
 from shoal.store.events import Emitter
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams
+from shoal.telemetry.logs import log
 
 SERVICE = "shoal-api"
 VERSION = "0.1.0"
@@ -36,8 +36,6 @@ PEOPLE_AT_ONCE = 1024  # of each verb: a waiting watch is one of them
 NODES_AT_ONCE = 4096
 REPLY_BYTES_MAX = 3 * 2**20
 REPLY_OVERHEAD = 65_536
-
-log = structlog.get_logger()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
