@@ -97,8 +97,6 @@ def find_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _run_verb(name: str, module_name: str, argv: list[str]) -> int:
-    import inspect
-
     from shoal.cli.context import Context
 
     parser, module = load(name, module_name)
@@ -110,11 +108,11 @@ def _run_verb(name: str, module_name: str, argv: list[str]) -> int:
         return 0
     context = Context(server=args.server)
     result = module.run(context, args)
-    if inspect.iscoroutine(result):
-        import asyncio
+    if isinstance(result, int):
+        return result
+    import asyncio
 
-        result = asyncio.run(result)
-    code: int = result
+    code: int = asyncio.run(result)
     return code
 
 

@@ -37,11 +37,16 @@ class Flag(argparse.Action):
         setattr(namespace, self.dest, option_string not in self.negated)
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """argparse makes one for each flag; without a width each asks the terminal, by way of shutil and zlib (5 ms)."""
+    return argparse.HelpFormatter(prog, width=100)
+
+
 class Parser(argparse.ArgumentParser):
     """The flags of one verb. `parse` gives back names (what is no flag) and `after` (what follows `--`)."""
 
     def __init__(self, verb: str) -> None:
-        super().__init__(prog=f"shoal {verb}", add_help=False, allow_abbrev=False)
+        super().__init__(prog=f"shoal {verb}", add_help=False, allow_abbrev=False, formatter_class=_formatter)
         self.verb = verb
         self.implied: dict[str, str] = {}
 
