@@ -19,12 +19,17 @@ class Body(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
 
 
 class ApplyRequest(Body, kw_only=True):
-    """`manifest`: YAML or JSON text, one or many documents. The resource token of the subject is `_`."""
+    """`manifest`: YAML or JSON text, one or many documents. The resource token of the subject is `_`.
+
+    `namespace`: of the documents that name none, and no other is allowed (kubectl's -n). What lies in no namespace may
+    stand beside them, which the namespace of the subject does not allow: that one is a right, this one a wish.
+    """
 
     manifest: str
     dry_run: bool = False
     ignore_unknown: bool = False  # then an unknown field is a warning
     source: str = ""  # the file's name, for messages
+    namespace: str = ""
 
 
 class DocumentResult(Body, kw_only=True):

@@ -85,14 +85,16 @@ class Refusal(ShoalError):
         self.about = about
 
 
-async def read(text: str | bytes, namespace: str, *, source: str = "", ignore_unknown: bool = False) -> list[Document]:
-    """`namespace`: the subject's; every document must lie there. "": they name their own.
+async def read(
+    text: str | bytes, namespace: str, *, wanted: str = "", source: str = "", ignore_unknown: bool = False
+) -> list[Document]:
+    """`namespace`: the subject's; every document must lie there. "": they name their own, or lie in `wanted`.
 
     Raises: Refusal.
     """
 
     def parsed(whole: str) -> list[Document]:
-        return parse(whole, source=source, namespace=namespace, ignore_unknown=ignore_unknown)
+        return parse(whole, source=source, namespace=namespace or wanted, ignore_unknown=ignore_unknown)
 
     try:
         if isinstance(text, bytes):

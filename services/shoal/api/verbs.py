@@ -142,7 +142,11 @@ class Verbs:
         asked: ApplyRequest = decode(request, ApplyRequest)
         try:
             documents = await read(
-                asked.manifest, request.namespace, source=asked.source, ignore_unknown=asked.ignore_unknown
+                asked.manifest,
+                request.namespace,
+                wanted=asked.namespace,
+                source=asked.source,
+                ignore_unknown=asked.ignore_unknown,
             )
             return await self._applier.apply(documents, dry_run=asked.dry_run, traceparent=request.traceparent)
         except Refusal as refusal:
