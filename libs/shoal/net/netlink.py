@@ -16,6 +16,7 @@ from typing import Self
 import msgspec
 
 from shoal.net import namespace
+from shoal.net.records import SCOPE_LINK, SCOPE_UNIVERSE, Route
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_GETADDR = 20, 22
@@ -36,9 +37,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 
 IFF_UP = 0x1
 TABLE_MAIN, TABLE_LOCAL = 254, 255
-SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 PROTOCOL_BOOT, PROTOCOL_STATIC = 3, 4
-PROTOCOL_SHOAL = 83  # marks the routes that are ours; free in rt_protos and in the usual routing daemons
 _UNICAST = 1
 
 _HEADER = struct.Struct("=IHHII")
@@ -64,16 +63,6 @@ class Link(msgspec.Struct, frozen=True):
     mtu: int
     mac: str
     kind: str  # bridge, veth, ...; "" for hardware
-
-
-class Route(msgspec.Struct, frozen=True):
-    """`gateway` "" is a route on the link itself."""
-
-    destination: str  # CIDR; 0.0.0.0/0 is the default
-    gateway: str
-    link: int
-    protocol: int
-    scope: int = SCOPE_UNIVERSE
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -13,7 +13,8 @@ from shoal.errors import ShoalError
 from shoal.model import quantity
 from shoal.model.meta import Condition
 from shoal.model.node import NodeAddress, NodeStatus, NodeSystemInfo
-from shoal.net.netlink import PROTOCOL_SHOAL, Netlink
+from shoal.net.netlink import Netlink
+from shoal.net.records import PROTOCOL_SHOAL
 from shoal.node_agent.etc_files import read_resolv_conf
 from shoal.node_agent.runtime.port import EngineInfo
 from shoal.node_agent.status import time_of

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from shoal.model.pod import Pod
-from shoal.net import nft
+from shoal.net import nft_text
 
 
 class HostPort(msgspec.Struct, frozen=True, order=True):
@@ -44,7 +44,7 @@ def of_pod(pod: Pod, pod_ip: str) -> tuple[HostPort, ...]:
 def ruleset(nat: Nat, ports: Iterable[HostPort]) -> str:
     """The whole table, in one transaction."""
     rules = "\n".join(f"    {_dnat(p)}" for p in sorted(set(ports), key=lambda p: (not p.host_ip, p)))
-    return nft.replace_table(
+    return nft_text.replace_table(
         "ip",
         nat.table,
         f"""  chain hostports {{

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.errors import ShoalError, Unavailable
-from shoal.net import namespace, nft
+from shoal.net import namespace, nft, nft_text
 from shoal.net.netlink import Netlink, Plumbing, delete_link, ensure_bridge, plumb
 from shoal.node_agent.hostports import HostPort, Nat, ruleset
 from shoal.telemetry.logs import log
@@ -220,7 +220,7 @@ async def _iptables(*arguments: str) -> tuple[int, str]:
 async def remove_all(node_marks: Marks) -> None:
     """Everything that `open_network` made, for a node that is taken away. What is not there is no error."""
     with suppress(ShoalError):
-        await nft.apply(nft.delete_table("ip", node_marks.table))
+        await nft.apply(nft_text.delete_table("ip", node_marks.table))
     with suppress(ShoalError):
         for home in ("DOCKER-USER", "FORWARD"):
             await _iptables("-D", home, "-m", "comment", "--comment", node_marks.comment, "-j", node_marks.chain)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import msgspec
 
 from shoal.model.node import PodRange
-from shoal.net.netlink import PROTOCOL_SHOAL, Route
+from shoal.net.records import PROTOCOL_SHOAL, Route
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
