@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from shoal.errors import Invalid
-from shoal.names import Names
+from shoal.names import JS_API, Names
 
 
 class BusConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,5 +32,5 @@ def bus_config(env: Mapping[str, str] = os.environ) -> BusConfig:
         creds=env.get("NATS_CREDS"),
         ca=env.get("NATS_CA"),
         inbox_prefix=env.get("NATS_INBOX_PREFIX", "_INBOX"),
-        names=Names(prefix=env.get("SHOAL_PREFIX", "shoal"), js=env.get("SHOAL_JS_API", "$JS.API")),
+        names=Names(prefix=env.get("SHOAL_PREFIX", "shoal"), js=env.get("SHOAL_JS_API", JS_API)),
     )

@@ -139,6 +139,16 @@ def observed_of(resource: str) -> str:
     return f"observed.*.{token(resource)}.>"
 
 
+def observed_by(writer: str, resource: str) -> str:
+    """Filter: what one writer saw of a resource."""
+    return f"observed.{token(writer) if writer != CONTROL_PLANE else writer}.{token(resource)}.>"
+
+
+def shared_of(resource: str) -> str:
+    """Filter: every shared copy of a resource."""
+    return f"shared.{token(resource)}.>"
+
+
 def bound_to(node: str) -> str:
     """Filter: everything bound to one node."""
     return f"bound.{token(node)}.>"
@@ -168,6 +178,11 @@ def micro(verb: str, *service: str) -> str:
     return ".".join(("$SRV", verb, *service))
 
 
+# --- JetStream's own ---------------------------------------------------------------------------------------------------
+
+JS_API = "$JS.API"  # its API, under the name that it has inside the control plane's account
+JS_ACK = "$JS.ACK"  # how the reply subject of each message of a consumer begins
+
 # --- labels and annotations -----------------------------------------------------------------------------------------
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -183,6 +198,10 @@ NODE_LABELS = (
     LABEL_ARCH,
     LABEL_ARCH_BETA,
 )  # a node may set these itself
+
+HOST_UID = "shoal.io/host-uid"  # annotations of a node: which host it is, and what its pods' range must not overlap
+HOST_NETWORKS = "shoal.io/host-networks"
+IMAGE_DIGEST = "io.shoal.image"  # label of an image that was made on the spot
 
 # Labels of containers: the first four are what log shippers know, an agent touches only what carries both of the last.
 CONTAINER_POD_NAMESPACE = "io.kubernetes.pod.namespace"
@@ -205,7 +224,7 @@ class Names(msgspec.Struct, frozen=True):
     """
 
     prefix: str = "shoal"
-    js: str = "$JS.API"
+    js: str = JS_API
 
     # streams and buckets
     @property
@@ -230,8 +249,13 @@ class Names(msgspec.Struct, frozen=True):
     def leases_stream(self) -> str:
         return f"KV_{self.leases_bucket}"
 
+    @property
+    def leases_prefix(self) -> str:
+        """What a subject of the bucket has before its key."""
+        return f"$KV.{self.leases_bucket}."
+
     def lease_subject(self, group: str) -> str:
-        return f"$KV.{self.leases_bucket}.{token(group)}"
+        return f"{self.leases_prefix}{token(group)}"
 
     @property
     def manifests_stream(self) -> str:

@@ -204,8 +204,8 @@ class MicroService:
 
     async def __aenter__(self) -> Self:
         for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
-            name = f"$SRV.{verb}.{self._identity['name']}"
-            for subject in (f"$SRV.{verb}", name, f"{name}.{self._identity['id']}"):
+            name, instance = str(self._identity["name"]), str(self._identity["id"])
+            for subject in (n.micro(verb), n.micro(verb, name), n.micro(verb, name, instance)):
                 self._subscriptions.append(await self._bus.subscribe(subject, self._control(answer)))
         return self
 

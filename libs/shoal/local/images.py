@@ -15,9 +15,9 @@ import msgspec
 from shoal.errors import Unavailable
 from shoal.local import packages
 from shoal.local.engine_client import EngineClient
+from shoal.names import IMAGE_DIGEST
 
 BUSYBOX = Path("/bin/busybox")
-LABEL = "io.shoal.image"  # the digest of what went in: the same content is not imported again
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 FILES = {
@@ -64,8 +64,8 @@ def build(engine: EngineClient) -> list[str]:
     for image in examples(version):
         tar = rootfs(applets, image.files)
         digest = hashlib.sha256(tar + "\0".join(image.changes).encode()).hexdigest()
-        if engine.image_labels(image.name).get(LABEL) != digest:
-            engine.import_image(tar, image.name, image.tags[0], (*image.changes, f"LABEL {LABEL}={digest}"))
+        if engine.image_labels(image.name).get(IMAGE_DIGEST) != digest:
+            engine.import_image(tar, image.name, image.tags[0], (*image.changes, f"LABEL {IMAGE_DIGEST}={digest}"))
             made.append(image.name)
         for tag in image.tags:
             if not engine.has_image(f"{image.name}:{tag}"):

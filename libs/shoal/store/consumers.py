@@ -29,7 +29,7 @@ def state_source(names: Names) -> Source:
 
 
 def leases_source(names: Names) -> Source:
-    return Source(names.leases_stream, f"$KV.{names.leases_bucket}.", 60.0)
+    return Source(names.leases_stream, names.leases_prefix, 60.0)
 
 
 def events_source(names: Names) -> Source:
@@ -85,7 +85,7 @@ class RequestedConsumer:
 def node_filters(node: str, process: str) -> list[str]:
     """What a process of a node may see. Raises: BadRequest for another process."""
     if process == "agent":
-        return [n.bound_to(node), "shared.services.>"]
+        return [n.bound_to(node), n.shared_of("services")]
     if process == "proxy":
         return [n.bound_to(node), n.SHARED_ALL]
     raise BadRequest(f"{process!r} is no process of a node (agent, proxy)")

@@ -65,7 +65,7 @@ def stream_configs(names: Names, *, replicas: int = 1, state_bytes: int = STATE_
         | leases
         | {
             "name": names.leases_stream,
-            "subjects": [f"$KV.{names.leases_bucket}.>"],
+            "subjects": [f"{names.leases_prefix}>"],
             "retention": "limits",
             "discard": "new",
             "max_bytes": 16 * _MIB,

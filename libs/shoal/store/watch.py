@@ -140,7 +140,7 @@ class _Drain:
             message = await self._inbox.get(SILENCE_S)
             headers = message.headers or {}
             status = headers.get("Status")
-            if status is not None and not message.reply.startswith("$JS.ACK"):
+            if status is not None and not message.reply.startswith(n.JS_ACK):
                 if self._control(status, headers) and not self._synced and self._whole():
                     yield self._sync()
                 continue

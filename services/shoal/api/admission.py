@@ -18,12 +18,11 @@ from shoal.model.patch import merge_patch, three_way
 from shoal.model.problem import ManifestErrors
 from shoal.model.registry import Kind, encode, kind_of_object
 from shoal.model.validation import check_update
-from shoal.names import LAST_APPLIED
+from shoal.names import HOST_UID, LAST_APPLIED
 
 CREATED, CONFIGURED, UNCHANGED = "created", "configured", "unchanged"
 
 NAME_BASE_MAX = 58  # of a generateName, as Kubernetes cuts it: five characters more make 63
-HOST_UID = "shoal.io/host-uid"
 NOT_MADE = {"nodes": "a host becomes a node when its agent registers", "events": "events are told, not made"}
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode

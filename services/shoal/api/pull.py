@@ -98,7 +98,7 @@ async def _next(inbox: Inbox) -> Published | None:
     while True:
         message = await inbox.get(SILENCE_S)
         headers = message.headers or {}
-        status = headers.get("Status") if not message.reply.startswith("$JS.ACK") else None
+        status = headers.get("Status") if not message.reply.startswith(n.JS_ACK) else None
         match status:
             case None:
                 return _published(message)

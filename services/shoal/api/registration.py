@@ -12,14 +12,12 @@ from ipaddress import IPv4Network, ip_network
 
 import msgspec
 
-from shoal.api.admission import HOST_UID
 from shoal.errors import AlreadyExists, Conflict, Forbidden, Invalid, Refused
 from shoal.model.meta import ObjectMeta
 from shoal.model.node import Node, NodeSpec
-from shoal.names import NODE_LABELS
+from shoal.names import HOST_NETWORKS, HOST_UID, NODE_LABELS
 from shoal.wire import RegisterRequest
 
-HOST_NETWORKS = "shoal.io/host-networks"
 CLAIM_SPACE = "podranges"
 RANGE_RESTS_S = 3600  # a removed node's range is given to nobody for that long
 AVOID_MAX = 256

@@ -20,7 +20,7 @@ from shoal.controller.actions import (
 from shoal.errors import ShoalError
 from shoal.model.meta import Object, OwnerReference
 from shoal.model.registry import Kind, kind_of
-from shoal.names import ObjectKey
+from shoal.names import DESIRED_ALL, ObjectKey
 from shoal.store.view import Stored, View
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
@@ -30,7 +30,7 @@ RELEASE_MAX = 200  # dependents a unit
 class Garbage:
     name = "garbage"
     reporter = "garbage-collector-controller"
-    filters = ("desired.>",)
+    filters = (DESIRED_ALL,)
 
     def keys(self, touched: ObjectKey, view: View) -> Iterable[ObjectKey]:
         """The object, what it owns, and its owners: one of them may wait for it to be gone."""

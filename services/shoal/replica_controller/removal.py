@@ -23,7 +23,7 @@ from shoal.model.meta import Object
 from shoal.model.node import Node
 from shoal.model.pod import Pod
 from shoal.model.registry import by_resource
-from shoal.names import CLAIMS_ALL, ObjectKey, bound, claim
+from shoal.names import BOUND_ALL, CLAIMS_ALL, DESIRED_ALL, OBSERVED_ALL, ObjectKey, bound, claim
 from shoal.store.view import NODES, Stored, View
 
 NODE_NETWORKS = "nodenetworks"  # what a proxy says of its node's network: no object of its own
@@ -34,7 +34,7 @@ RANGE_RESTS_S = 3600
 class Removal:
     name = "removal"
     reporter = "removal-controller"
-    filters = ("desired.>", "observed.>", "bound.>", CLAIMS_ALL)
+    filters = (DESIRED_ALL, OBSERVED_ALL, BOUND_ALL, CLAIMS_ALL)
 
     def keys(self, touched: ObjectKey, view: View) -> Iterable[ObjectKey]:
         if touched.resource != NODES or view.get(touched) is not None:

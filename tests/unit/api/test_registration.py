@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.api.objects import NOW, with_metadata
 
-from shoal.api.registration import HOST_NETWORKS, Registered, ranges, register
+from shoal.api.registration import Registered, ranges, register
 from shoal.errors import AlreadyExists, Conflict, Forbidden, Invalid, Refused
 from shoal.model.node import Node
+from shoal.names import HOST_NETWORKS
 from shoal.wire import RegisterRequest
 
 SMALL = ranges("10.208.0.0/21", 23)  # four ranges
