@@ -11,6 +11,7 @@ from shoal.errors import Invalid
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SHOWN_MAX = 60
+_KEY_MAX = 320  # a label's key has 317 characters at most
 _SHOWN_PROBLEMS = 50
 
 
@@ -30,8 +31,10 @@ class Path(str):
 ROOT = Path()
 
 
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "\\'") + "'"
+def quoted(key: str) -> str:
+    """On one line, whatever the key is made of."""
+    short = key if len(key) <= _KEY_MAX else f"{key[:_KEY_MAX]}..."
+    return "'" + json.dumps(short, ensure_ascii=not short.isprintable())[1:-1].replace("'", "\\'") + "'"
 
 
 def shown(value: Any) -> str:
@@ -53,7 +56,8 @@ def shown(value: Any) -> str:
 
 def clipped(text: str) -> str:
     """In quotes, shortened if long."""
-    return json.dumps(text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 3] + "...", ensure_ascii=False)
+    short = text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 3] + "..."
+    return json.dumps(short, ensure_ascii=not short.isprintable())
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -74,14 +74,15 @@ def kind_of(api_version: str, kind: str) -> Kind:
     if found := _BY_KIND.get((api_version, kind)):
         return found
     from shoal.model.nearest import did_you_mean
+    from shoal.model.problem import clipped
 
     if versions := [k.api_version for k in KINDS if k.kind == kind]:
         raise Invalid(
-            f'there is no {kind} in "{api_version}", expected {" or ".join(versions)}',
+            f"there is no {kind} in {clipped(api_version)}, expected {' or '.join(versions)}",
             path="apiVersion",
         )
     raise Invalid(
-        f'unknown kind "{kind}" in "{api_version}"',
+        f"unknown kind {clipped(kind)} in {clipped(api_version)}",
         path="kind",
         hint=did_you_mean(kind, [k.kind for k in KINDS]) or "known are " + ", ".join(k.kind for k in KINDS),
     )
@@ -92,9 +93,10 @@ def by_resource(name: str) -> Kind:
     if found := _BY_WORD.get(name) or _BY_WORD.get(name.lower()):
         return found
     from shoal.model.nearest import did_you_mean
+    from shoal.model.problem import clipped
 
     raise Invalid(
-        f'unknown resource "{name}"',
+        f"unknown resource {clipped(name)}",
         hint=did_you_mean(name, list(_BY_WORD)) or "known are " + ", ".join(k.resource for k in KINDS),
     )
 
