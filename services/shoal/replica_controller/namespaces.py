@@ -6,7 +6,7 @@ import msgspec
 
 from shoal.controller.actions import NOTHING, Action, Decision, Empty, Replace, SetStatus, mark_deleted
 from shoal.model.namespace import Namespace, NamespaceStatus
-from shoal.names import ObjectKey, desired_in
+from shoal.names import CONTROL_PLANE, DESIRED_ALL, ObjectKey, desired_in, observed_by
 from shoal.store.view import PODS, Stored, View
 
 NAMESPACES = "namespaces"
@@ -18,7 +18,7 @@ DELETE_MAX = 200  # objects a unit
 class Namespaces:
     name = "namespaces"
     reporter = "namespace-controller"
-    filters = ("desired.>", "observed._.namespaces.>")
+    filters = (DESIRED_ALL, observed_by(CONTROL_PLANE, "namespaces"))
 
     def keys(self, touched: ObjectKey, view: View) -> Iterable[ObjectKey]:
         if touched.resource == NAMESPACES:
