@@ -55,8 +55,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
         for file in files:
             try:
                 with wish(context.env) as traceparent:
-                    asked = request(args, file)
-                    reply = await cluster.apply(asked, namespace=args.namespace or "", traceparent=traceparent)
+                    reply = await cluster.apply(request(args, file), traceparent=traceparent)
             except Retryable:
                 raise
             except ShoalError as error:  # the next file may still be right
@@ -74,7 +73,11 @@ async def run(context: Context, args: argparse.Namespace) -> int:
 def request(args: argparse.Namespace, file: ManifestFile) -> ApplyRequest:
     lenient = args.ignore_unknown or args.validate in {"warn", "ignore", "false"}
     return ApplyRequest(
-        manifest=file.text, source=file.source, dry_run=args.dry_run == "server", ignore_unknown=lenient
+        manifest=file.text,
+        source=file.source,
+        dry_run=args.dry_run == "server",
+        ignore_unknown=lenient,
+        namespace=args.namespace or "",
     )
 
 
@@ -114,7 +117,7 @@ def _check_here(context: Context, args: argparse.Namespace, files: Sequence[Mani
     failed = False
     for file in files:
         try:
-            documents = parse(file.text, source=file.source)
+            documents = parse(file.text, source=file.source, namespace=args.namespace or "")
         except ShoalError as error:
             failed = True
             for sentence in sentences(error):

@@ -32,7 +32,11 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     from shoal.model.manifest import parse
     from shoal.model.registry import kind_of_object
 
-    documents = [document for source, text in _texts(args) for document in parse(text, source=source)]
+    documents = [
+        document
+        for source, text in _texts(args)
+        for document in parse(text, source=source, namespace=args.namespace or "", need_name=False)
+    ]
     failed = False
     if args.dry_run == "client":
         for document in documents:
