@@ -104,7 +104,8 @@ class Private:
             "addresses": (await self.run("ip", "-4", "-o", "address")).splitlines(),
             "routes": sorted((await self.run("ip", "route", "show", "table", "all")).splitlines()),
             "nft": (await self.run("nft", "list", "ruleset")).splitlines(),
-            "iptables": (await self.run("iptables-save")).splitlines(),
+            "iptables": (await self.run("iptables", "-S")).splitlines()
+            + (await self.run("iptables", "-t", "nat", "-S")).splitlines(),
             "mounts": [
                 line.split()[4] for line in Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
             ],

@@ -145,10 +145,10 @@ async def launch(directory: Path, *, env: Mapping[str, str] | None = None, argv:
         await asyncio.sleep(0.01)
 
 
-def leftovers(directory: Path) -> list[Identity]:
-    """Processes of a supervisor that died without stopping them."""
+def leftovers(directory: Path) -> dict[str, Identity]:
+    """Processes of a supervisor that died without stopping them, by program."""
     try:
         known = msgspec.json.decode((directory / CHILDREN).read_bytes(), type=dict[str, Identity])
     except (OSError, msgspec.MsgspecError):
-        return []
-    return [p for p in known.values() if processes.alive(p)]
+        return {}
+    return {name: process for name, process in known.items() if processes.alive(process)}

@@ -176,7 +176,7 @@ class Lab:
             engine.kill_all(self._engine(host))
 
     def _clear(self) -> None:
-        processes.end(leftovers(self.directory), seconds=0.5)
+        processes.end(leftovers(self.directory).values(), seconds=0.5)
         subprocess.run(["ip", "link", "del", self.record.plan.uplink], stderr=subprocess.DEVNULL, check=False)
         for host in self.hosts:
             engine.clear(self._engine(host), data=True)

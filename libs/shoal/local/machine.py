@@ -26,7 +26,7 @@ from shoal.wire import RegisterReply
 
 HOST = "127.0.0.1"
 NATS_PORT = 4222  # if it is free
-KEEPER, ENGINE, AGENT, PROXY = "keeper", "engine", "agent", "proxy"
+KEEPER, ENGINE = "keeper", "engine"
 READY_SECONDS = 90.0
 ROOT_HOME = Path("/var/lib/shoal/local")
 Say = Callable[[str], None]
@@ -224,7 +224,9 @@ class Machine:
         The store and the images stay for the next `up`; with `purge` they go too.
         """
         with contextlib.suppress(Unavailable):
-            await self.control.stop([AGENT, PROXY])
+            await self.control.stop(cluster.NODE)
+        left = leftovers(self.directory)
+        await asyncio.to_thread(processes.end, [left[name] for name in cluster.NODE if name in left], seconds=10)
         await asyncio.to_thread(self._sweep_containers)
         await self.control.shutdown()
         await asyncio.to_thread(self._sweep_processes)
@@ -241,7 +243,7 @@ class Machine:
 
     def _sweep_processes(self) -> None:
         """What a supervisor that was killed left running, and what is left of an engine of our own."""
-        processes.end(leftovers(self.directory), seconds=5)
+        processes.end(leftovers(self.directory).values(), seconds=5)
         engine.clear(self._engine, data=False)
 
     def _purge(self) -> None:

@@ -195,9 +195,9 @@ async def test_children_of_a_killed_supervisor_are_found() -> None:
         assert processes.wait_gone(supervisor, 5)
 
         assert control.process() is None
-        assert leftovers(Path(name)) == [child]
-        processes.end(leftovers(Path(name)), seconds=5)
-        assert leftovers(Path(name)) == []
+        assert leftovers(Path(name)) == {"a": child}
+        processes.end(leftovers(Path(name)).values(), seconds=5)
+        assert leftovers(Path(name)) == {}
 
 
 async def test_shutdown_leaves_no_process_and_no_socket() -> None:
