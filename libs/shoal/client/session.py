@@ -63,6 +63,13 @@ class Session:
         """Bytes of stdin that wait to be sent: who feeds a file waits while this is large."""
         return len(self._stdin)
 
+    async def keep(self) -> None:
+        """Say between two chunks that the session is not given up: 30 s without a pull end it.
+
+        Raises: as iterating does.
+        """
+        await self._pull(SessionRequest(session=self._session, sequence=self._next(), credit_bytes=0))
+
     async def end(self) -> None:
         """The process on the other side is ended, unless it is already. Never raises."""
         if not self.done:

@@ -49,7 +49,6 @@ async def joined(context: Context, start: Callable[[ExecRequest], Awaitable[Sess
 
 
 async def _copy(session: Session) -> None:
-    keep = getattr(session, "keep", None)
-    out, err = Output(sys.stdout.fileno(), keep), Output(sys.stderr.fileno(), keep)
+    out, err = Output(sys.stdout.fileno(), session.keep), Output(sys.stderr.fileno(), session.keep)
     async for chunk in session:
         await (err if chunk.stream == STDERR else out).write(chunk.data)

@@ -29,6 +29,7 @@ class FakeSession:
         self.sizes: list[tuple[int, int]] = []
         self.closed = False
         self.unsent = 0
+        self.kept = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -39,6 +40,9 @@ class FakeSession:
     async def __aiter__(self) -> AsyncIterator[wire.Chunk]:
         for stream, data in self.chunks:
             yield wire.Chunk(stream=stream, data=data)
+
+    async def keep(self) -> None:
+        self.kept += 1
 
     def write(self, data: bytes) -> None:
         self.typed += data

@@ -117,7 +117,7 @@ async def _copy(
 ) -> None:
     """The log as it is: both streams to stdout, as kubectl does."""
     async with await cluster.logs(namespace, request(args, source)) as session:
-        out = Output(context.out.fileno(), getattr(session, "keep", None))
+        out = Output(context.out.fileno(), session.keep)
         lines = Lines(source.prefix if prefix else b"")
         async for chunk in session:
             await out.write(lines.feed(chunk.stream, chunk.data))
@@ -142,7 +142,7 @@ async def _copy_all(
         lines = Lines(source.prefix if prefix else b"", whole=True)
         try:
             async with await cluster.logs(namespace, request(args, source)) as session:
-                out = Output(context.out.fileno(), getattr(session, "keep", None))
+                out = Output(context.out.fileno(), session.keep)
                 async for chunk in session:
                     async with turn:
                         await out.write(lines.feed(chunk.stream, chunk.data))
