@@ -98,7 +98,7 @@ def sandbox_body(pod: Pod, labels: Mapping[str, str], ground: Ground) -> dict[st
         host["Sysctls"] = sysctls
     body: dict[str, Any] = {
         "Image": ground.sandbox_image,
-        "Entrypoint": [pause.PATH],
+        "Entrypoint": [pause.PATH, *([pause.STAY] if spec.host_network or ground.network else [])],
         "Labels": dict(labels),
         "StopSignal": "SIGKILL",
         "HostConfig": host,

@@ -7,7 +7,8 @@ act; the pod's containers join the namespace of that process, and the agent plum
 What the program does, and why:
 
 1. ignores SIGCHLD: it is process 1 where a pod shares processes, and the kernel then reaps orphans by itself;
-2. `unshare(CLONE_NEWNET)`, the one thing for which it was given CAP_SYS_ADMIN; exits with 1 if that fails;
+2. `unshare(CLONE_NEWNET)`, the one thing for which it was given CAP_SYS_ADMIN; exits with 1 if that fails. With any
+   argument (`STAY`) it does not: a pod on the host's network, or on one that the engine made for it;
 3. drops every capability (`capset` of empty sets; it never executes anything, so that none comes back);
 4. sleeps for ever. As process 1 it has no handler for any signal, so that only SIGKILL ends it.
 
@@ -21,6 +22,7 @@ import tarfile
 
 REPOSITORY = "shoal/sandbox"
 PATH = "/sandbox"
+STAY = "stay"
 
 _BASE = 0x400000
 _HEADERS = 64 + 56  # ELF header, one program header
@@ -50,11 +52,14 @@ def _x86_64() -> bytes:
             b"\x31\xd2",  # xor edx, edx          no old action
             b"\x41\xba" + imm(8),  # mov r10d, 8           bytes of a signal set
             b"\x0f\x05",  # syscall
+            b"\x83\x3c\x24\x01",  # cmp dword [rsp], 1    argc: alone?
+            b"\x75\x10",  # jne drop              (16 bytes on)
             b"\xb8" + imm(272),  # mov eax, 272          unshare
             b"\xbf" + imm(0x40000000),  # mov edi, CLONE_NEWNET
             b"\x0f\x05",  # syscall
             b"\x85\xc0",  # test eax, eax
             b"\x75\x1a",  # jnz fail              (26 bytes on)
+            # drop:
             b"\xb8" + imm(126),  # mov eax, 126          capset
             b"\xbf" + imm(data + _AT_CAP_HEADER),  # mov edi, &header
             b"\xbe" + imm(data + _AT_CAP_NONE),  # mov esi, &nothing
@@ -92,10 +97,14 @@ def _aarch64() -> bytes:
         movz(2, 0),  # mov x2, 0             no old action
         movz(3, 8),  # mov x3, 8             bytes of a signal set
         svc,
+        0xF94003E9,  # ldr x9, [sp]          argc
+        0xF100053F,  # cmp x9, #1            alone?
+        0x54000001 | (5 << 5),  # b.ne drop             (5 instructions on)
         movz(8, 97),  # mov x8, 97            unshare
         movz(0, 0x4000, 16),  # mov x0, CLONE_NEWNET
         svc,
         0xB5000000 | (14 << 5) | 0,  # cbnz x0, fail         (14 instructions on)
+        # drop:
         movz(8, 91),  # mov x8, 91            capset
         *address(0, data + _AT_CAP_HEADER),  # mov x0, &header
         *address(1, data + _AT_CAP_NONE),  # mov x1, &nothing
