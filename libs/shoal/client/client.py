@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from shoal.client.session import Session
     from shoal.model.event import Event
 
+    Events = list[Event]  # inside the class, `list` is a verb
+
 T = TypeVar("T")
 
 TIMEOUT_S = 15.0
@@ -115,11 +117,11 @@ class Client:
     async def scale(self, resource: str, namespace: str, request: wire.ScaleRequest) -> msgspec.Raw:
         return await self._object("scale", resource, namespace, request)
 
-    async def events(self, namespace: str | None, request: wire.EventsRequest) -> "list[Event]":  # type: ignore[valid-type]
+    async def events(self, namespace: str | None, request: wire.EventsRequest) -> "Events":
         """Oldest first."""
         from shoal.model.event import Event
 
-        found: list[Event] = []
+        found: Events = []
         while True:
             reply = await self._ask("events", "", namespace, request, wire.ListReply)
             found += [msgspec.json.decode(item, type=Event) for item in reply.items]

@@ -38,7 +38,8 @@ from shoal.wire import ApplyReply, DocumentResult
 
 DEFAULT_NAMESPACE = "default"
 CHUNK = 100
-PARSE_IN_THREAD_OVER = 65_536  # bytes: beyond this the loop would stand still for too long
+LARGE_BYTES = 65_536  # beyond this the loop would stand still for too long: a thread reads it
+EVENTS_MAX = 600_000  # of YAML (a value, a key, the begin of a map): half a second; 4 MB of real manifests have half
 BREATHE_EVERY = 16
 
 FAILED = "failed"
@@ -96,10 +97,15 @@ async def read(
     def parsed(whole: str) -> list[Document]:
         return parse(whole, source=source, namespace=namespace or wanted, ignore_unknown=ignore_unknown)
 
+    def parsed_with_care(whole: str) -> list[Document]:
+        _check_size(whole)
+        return parsed(whole)
+
     try:
         if isinstance(text, bytes):
             text = _text(text)
-        documents = await asyncio.to_thread(parsed, text) if len(text) > PARSE_IN_THREAD_OVER else parsed(text)
+        large = len(text) > LARGE_BYTES
+        documents = await asyncio.to_thread(parsed_with_care, text) if large else parsed(text)
         _check_scope(documents, namespace)
     except ShoalError as error:
         raise Refusal(error) from error
@@ -113,6 +119,18 @@ def _text(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"the text is not UTF-8: byte {error.start} is {data[error.start]:#04x}") from None
+
+
+def _check_size(text: str) -> None:
+    """Counted before anything is built: a small text can be millions of values. Raises: BadRequest."""
+    import yaml
+
+    try:
+        for count, _ in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
+            if count > EVENTS_MAX:
+                raise BadRequest("the message has too many values to be a manifest")
+    except yaml.YAMLError:
+        return  # the parser proper says what is wrong
 
 
 def _check_scope(documents: Sequence[Document], namespace: str) -> None:
