@@ -16,6 +16,7 @@ ANSWER_S = 9.0  # the asker hears something within 10 s
 CREDIT_MAX = 524_288  # a node's message holds 1 MiB, and JSON carries bytes as base64
 STDIN_SOFT = 1 << 20  # beyond it a pull waits for the process to read
 STDIN_HARD = 8 << 20
+ORDER_S = 9.5  # a pull that waits for the process to read is answered in 9
 EXIT_TRIES = 50
 EXIT_PAUSE_S = 0.02
 
@@ -31,6 +32,8 @@ class Flow:
         self._reading: asyncio.Task[tuple[int, bytes] | None] | None = None
         self._sequence = 0
         self._answer: asyncio.Task[SessionReply] | None = None
+        self._hurry = asyncio.Event()  # a newer pull waits for the answer of this one
+        self._moved = asyncio.Event()  # set when the sequence moves, and replaced
         self._input: deque[bytes] = deque()
         self._input_size = 0
         self._input_eof = False
@@ -41,17 +44,36 @@ class Flow:
     async def pull(self, request: SessionRequest) -> SessionReply:
         """Answer pull number `request.sequence`; the same number again gets the same answer.
 
-        Raises: BadRequest for a number that is neither the last nor the next.
+        The next number may come while the last one still waits for output (something was typed): that one is answered
+        at once, with what it has. Several apis relay, so numbers may arrive out of order: a late one is waited for.
+
+        Raises: BadRequest for a number that is neither the last nor follows in time.
         """
+        await self._turn_of(request.sequence)
         if request.sequence != self._sequence:
-            if request.sequence != self._sequence + 1:
-                raise BadRequest(f"pull {request.sequence} does not follow pull {self._sequence}", path="sequence")
-            if self._answer is not None and not self._answer.done():
-                raise BadRequest(f"pull {self._sequence} is not answered yet", path="sequence")
             self._sequence = request.sequence
+            self._hurry.clear()
             self._answer = asyncio.create_task(self._pull(request), name=f"pull {request.sequence}")
+            self._moved.set()
+            self._moved = asyncio.Event()
         assert self._answer is not None
         return await asyncio.shield(self._answer)
+
+    async def _turn_of(self, sequence: int) -> None:
+        try:
+            async with asyncio.timeout(ORDER_S):
+                while sequence > self._sequence:
+                    if sequence > self._sequence + 1:
+                        await self._moved.wait()
+                    elif self._answer is not None and not self._answer.done():
+                        self._hurry.set()
+                        await asyncio.wait((self._answer,))
+                    else:
+                        return
+        except TimeoutError:
+            pass
+        if sequence != self._sequence:
+            raise BadRequest(f"pull {sequence} does not follow pull {self._sequence}", path="sequence")
 
     async def _pull(self, request: SessionRequest) -> SessionReply:
         reply = SessionReply(sequence=request.sequence)
@@ -136,7 +158,14 @@ class Flow:
             await asyncio.sleep(0)
             if not self._reading.done():
                 return None
-        await asyncio.wait((self._reading,))
+        if not self._reading.done():
+            hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
+            try:
+                await asyncio.wait((self._reading, hurry), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                hurry.cancel()
+            if not self._reading.done():
+                return None
         reading, self._reading = self._reading, None
         found = reading.result()
         return (0, b"") if found is None else found

@@ -159,7 +159,10 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def sandbox(self) -> Fact | None:
-        return self.sandboxes[-1] if self.sandboxes else None
+        """The newest, unless a container belongs to a newer one still: that one has vanished."""
+        newest = max((f.labels.generation for f in self.all()), default=0)
+        found = self.sandboxes[-1] if self.sandboxes else None
+        return found if found is not None and found.labels.generation >= newest else None
 
     def newest(self, name: str) -> Fact | None:
         found = self.containers.get(name, ())
@@ -231,9 +234,21 @@ def initialized(pod: Pod, known: Group) -> bool:
     )
 
 
+def _lost(pod: Pod, known: Group) -> bool:
+    """A pod that never restarts, whose sandbox ended before all of its containers had begun: they never will."""
+    sandbox = known.sandbox
+    if pod.spec.restart_policy != "Never" or (sandbox is not None and sandbox.state != EXITED):
+        return False
+    states = [f.state for f in known.all()]
+    ended = EXITED in states and RUNNING not in states
+    return ended and any((f := known.newest(c.name)) is None or f.state == CREATED for c in pod.spec.containers)
+
+
 def phase(pod: Pod, facts: Iterable[Fact]) -> str:
     """Pending, Running, Succeeded or Failed, as Kubernetes' getPhase."""
     known = group(facts)
+    if _lost(pod, known):
+        return "Failed"
     if not initialized(pod, known):
         inits = [f for c in pod.spec.init_containers if (f := known.newest(c.name)) is not None]
         failed = any(f.state == EXITED and not succeeded(f) for f in inits)
@@ -264,14 +279,15 @@ def decide(view: View) -> Decision:
         decision = _rest(view, known)
     else:
         decision = _run(view, pod, known)
-    actions = tuple(a for a in decision.actions if key_of(a) not in view.memory.working)
+    once = {key_of(a): a for a in decision.actions}  # two rules may come to the same
+    actions = tuple(a for key, a in once.items() if key not in view.memory.working)
     return Decision(actions, decision.wake_at, decision.ended)
 
 
 def _run(view: View, pod: Pod, known: Group) -> Decision:
     memory = view.memory
     sandbox = known.sandbox
-    actions: list[Action] = [Remove(s.id) for s in known.sandboxes[:-1]]
+    actions: list[Action] = [Remove(s.id) for s in known.sandboxes if s is not sandbox]
     if sandbox is not None and sandbox.state == EXITED:
         # Its network is lost to whatever joins later: the pod begins anew, with another sandbox.
         return _replace_sandbox(view, pod, known, sandbox)
@@ -292,10 +308,12 @@ def _run(view: View, pod: Pod, known: Group) -> Decision:
             actions.append(StartSandbox(sandbox.id))
     ready = sandbox is not None and sandbox.id in memory.connected
     wanted = _wanted(pod, known)
+    actions += _of_older_sandboxes(pod, known, generation)
     for container in (*pod.spec.init_containers, *pod.spec.containers):
         found = known.containers.get(container.name, ())
         actions += _tidy(found)
-        if container.name in wanted:
+        leaving = any(f.labels.generation != generation and f.state != EXITED for f in found)
+        if container.name in wanted and not leaving:
             step, wake = _container(view, pod, container, found[-1] if found else None, generation, ready=ready)
             actions += step
             wakes += [wake] if wake is not None else []
@@ -325,11 +343,8 @@ def _container(
 ) -> tuple[list[Action], float | None]:
     memory, name = view.memory, container.name
     if found is not None and found.state == RUNNING:
-        # A container outlives the sandbox it joined; a pod whose sandbox vanished begins anew.
-        return ([Stop(found.id, _grace(pod), name)], None) if found.labels.generation != generation else ([], None)
+        return [], None
     if found is not None and found.state == CREATED:
-        if found.labels.generation != generation:
-            return [Remove(found.id)], None
         return ([StartContainer(found.id, name)] if ready else []), None
     if found is not None:
         rerun = found.labels.generation != generation and name in {c.name for c in pod.spec.init_containers}
@@ -345,6 +360,18 @@ def _container(
     attempt = found.labels.attempt + 1 if found is not None else 0
     failures = failures_after(found) if found is not None else 0
     return [CreateContainer(name, attempt, failures, generation)], None
+
+
+def _of_older_sandboxes(pod: Pod, known: Group, generation: int) -> list[Action]:
+    """A container outlives the sandbox it joined; a pod whose sandbox vanished begins anew, and it must go."""
+    actions: list[Action] = []
+    for fact in known.all():
+        if fact.labels.generation != generation:
+            if fact.state == RUNNING:
+                actions.append(Stop(fact.id, min(_grace(pod), SANDBOX_GRACE_S), fact.labels.container, "SandboxChanged"))
+            elif fact.state == CREATED:
+                actions.append(Remove(fact.id))
+    return actions
 
 
 def _tidy(found: tuple[Fact, ...]) -> list[Action]:
@@ -370,9 +397,6 @@ def _replace_sandbox(view: View, pod: Pod, known: Group, sandbox: Fact) -> Decis
             tuple(Stop(f.id, min(_grace(pod), SANDBOX_GRACE_S), f.labels.container, "SandboxChanged") for f in running)
         )
     unused = [Remove(f.id) for f in known.all() if f.state == CREATED]
-    began = any(f.state == EXITED for f in known.all())
-    if pod.spec.restart_policy == "Never" and began:
-        return Decision(tuple(unused))
     if any(key.startswith(("create ", "start ")) for key in view.memory.working):
         return Decision()
     if (failed := view.memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
@@ -382,6 +406,9 @@ def _replace_sandbox(view: View, pod: Pod, known: Group, sandbox: Fact) -> Decis
 
 def _rest(view: View, known: Group) -> Decision:
     """A pod that is finished keeps its containers for their logs; sandbox, address and volumes are given back."""
+    running = [f for f in known.all() if f.state == RUNNING]
+    if running:
+        return Decision(tuple(Stop(f.id, SANDBOX_GRACE_S, f.labels.container) for f in running))
     tidy = [a for found in known.containers.values() for a in _tidy(found)]
     unused = [Remove(f.id) for f in known.all() if f.state == CREATED]
     actions = (*(Remove(s.id) for s in known.sandboxes), *tidy, *(u for u in unused if u not in tidy))
@@ -408,7 +435,7 @@ def _end(view: View, known: Group, grace_s: int) -> Decision:
     if running and grace_s > 0:
         return Decision(tuple(Stop(f.id, grace_s, f.labels.container, "Killing") for f in running))
     if view.facts:
-        return Decision(tuple(Remove(f.id) for f in view.facts))
+        return Decision(tuple(Remove(f.id) for f in sorted(view.facts, key=lambda f: f.id)))
     if any(key != "ground" and not key.startswith("image ") for key in view.memory.working):
         return Decision()  # a create is under way: what comes of it must go too
     if not view.memory.released:
