@@ -38,7 +38,7 @@ class Flag(argparse.Action):
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    """argparse makes one for each flag; without a width each asks the terminal, by way of shutil and zlib (5 ms)."""
+    """One is made by argparse for each flag; without a width each asks the terminal, by way of shutil and zlib (5 ms)."""
     return argparse.HelpFormatter(prog, width=100)
 
 

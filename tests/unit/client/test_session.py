@@ -1,0 +1,153 @@
+"""The asker's end of a session (`shoal.client.session`) against the node's (`shoal.node_agent.flow`)."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import pytest
+
+from shoal.client.session import Session
+from shoal.errors import BadRequest, Unavailable
+from shoal.node_agent import flow as flows
+from shoal.node_agent.flow import Flow
+from shoal.wire import SessionReply, SessionRequest
+
+
+class Shell:
+    """A process that says back what it is told, and ends with 7 at the end of its input."""
+
+    def __init__(self) -> None:
+        self.said: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
+        self.sizes: list[tuple[int, int]] = []
+        self.ended = False
+
+    async def read(self) -> tuple[int, bytes] | None:
+        return await self.said.get() if not self.ended or not self.said.empty() else None
+
+    async def write(self, data: bytes) -> None:
+        self.said.put_nowait((1, data.upper()))
+
+    async def write_eof(self) -> None:
+        self.ended = True
+        self.said.put_nowait(None)
+
+    async def resize(self, width: int, height: int) -> None:
+        self.sizes.append((width, height))
+
+    async def exit_code(self) -> int | None:
+        return 7
+
+    async def pid(self) -> int:
+        return 0
+
+    async def close(self) -> None:
+        pass
+
+
+class Wire:
+    """The bus and the relaying api: hands each pull to the node's flow. `late`: pulls that are held back for a moment,
+    `lost`: pulls whose answer does not arrive.
+    """
+
+    def __init__(self, flow: Flow, *, late: tuple[int, ...] = (), lost: tuple[int, ...] = ()) -> None:
+        self.flow = flow
+        self.late = deque(late)
+        self.lost = deque(lost)
+        self.pulls: list[int] = []
+
+        class Nc:
+            is_closed = False
+
+        self.nc = Nc()
+
+    async def request(self, _subject: str, request: SessionRequest, _reply: Any, *, timeout: float) -> SessionReply:
+        if request.sequence in self.late:
+            self.late.remove(request.sequence)
+            await asyncio.sleep(0.05)
+        self.pulls.append(request.sequence)
+        reply = await self.flow.pull(request)
+        if request.sequence in self.lost:
+            self.lost.remove(request.sequence)
+            raise Unavailable("no answer")
+        return reply
+
+
+def a_session(shell: Shell, **wire: Any) -> tuple[Session, Wire]:
+    made = Wire(Flow(shell, terminal=shell), **wire)
+    return Session(made, "subject", "node/1"), made  # type: ignore[arg-type]
+
+
+async def take(session: Session, count: int) -> bytes:
+    """So many bytes of output."""
+    got = b""
+    async with asyncio.timeout(5):
+        async for chunk in session:
+            got += chunk.data
+            if len(got) >= count:
+                break
+    return got
+
+
+async def test_what_is_typed_does_not_wait_for_output() -> None:
+    session, wire = a_session(Shell())
+    reader = asyncio.create_task(take(session, 4))
+    await asyncio.sleep(0.02)  # the first pull waits for output now
+    session.write(b"ab")
+    await asyncio.sleep(0.02)
+    session.write(b"cd")
+    assert await reader == b"ABCD"
+    assert wire.pulls == sorted(wire.pulls)
+    await wire.flow.close()
+
+
+async def test_pulls_that_arrive_out_of_order_are_done_in_order() -> None:
+    session, wire = a_session(Shell(), late=(2,))
+    reader = asyncio.create_task(take(session, 6))
+    for word in (b"ab", b"cd", b"ef"):
+        await asyncio.sleep(0.01)
+        session.write(word)
+    assert await reader == b"ABCDEF"
+    await wire.flow.close()
+
+
+async def test_an_answer_that_is_lost_is_given_again() -> None:
+    session, wire = a_session(Shell(), lost=(1, 2, 3))
+    session.write(b"once")
+    session.close_stdin()
+    assert await take(session, 99) == b"ONCE"
+    assert session.exit_code == 7
+    await wire.flow.close()
+
+
+async def test_a_resize_goes_out_at_once() -> None:
+    shell = Shell()
+    session, wire = a_session(shell)
+    reader = asyncio.create_task(take(session, 99))
+    await asyncio.sleep(0.02)
+    session.resize(120, 40)
+    session.close_stdin()
+    await reader
+    assert shell.sizes == [(120, 40)]
+    await wire.flow.close()
+
+
+async def test_a_reader_that_rests_keeps_its_session() -> None:
+    shell = Shell()
+    session, wire = a_session(shell)
+    shell.said.put_nowait((1, b"one"))
+    async with asyncio.timeout(5):
+        async for chunk in session:
+            if chunk.data == b"two":
+                break
+            shell.said.put_nowait((1, b"two"))
+            await session.keep()
+    assert wire.pulls == [1, 2, 3]
+    await wire.flow.close()
+
+
+async def test_a_number_that_never_follows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows, "ORDER_S", 0.05)
+    flow = Flow(Shell())
+    with pytest.raises(BadRequest, match="pull 3 does not follow pull 0"):
+        await flow.pull(SessionRequest(session="s", sequence=3))
+    await flow.close()
