@@ -2,30 +2,30 @@
 
 import asyncio
 import secrets
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
+import msgspec
 from tests.e2e.conftest import PREFIX, own
 from tests.e2e.tracing.jaeger import Jaeger, jaeger_path
 from tests.e2e.tracing.receiver import Receiver, SpanSeen, receiving
 
-from shoal.local.lab import Lab
+from shoal.local import cluster
+from shoal.local.lab import KEEPER, Lab
 
-DEVICE, ADDRESS = "shoaltraces", "10.213.78.1"  # where a lab finds this machine, whatever its own addresses are
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class Collector(Protocol):
-    kind: str
+    kind: str  # "" for the real thing, else why it is not
 
     def trace(self, trace_id: str) -> list[SpanSeen]: ...
     def everything(self) -> list[SpanSeen]: ...
 
 
 class InJaeger:
-    kind = "a real Jaeger"
+    kind = ""
 
     def __init__(self, jaeger: Jaeger) -> None:
         self.jaeger = jaeger
@@ -39,7 +39,7 @@ class InJaeger:
 
 
 class InReceiver:
-    kind = "the tests' own OTLP receiver, since there is no Go to install a Jaeger with"
+    kind = "there is no Go to install a Jaeger with: the tests' own OTLP receiver took the spans"
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -54,32 +54,28 @@ class InReceiver:
 @contextmanager
 def traced_lab(hosts: int) -> Iterator[tuple[Lab, Collector]]:
     name = f"{PREFIX}traces-{secrets.token_hex(2)}"
+    real = jaeger_path() is not None
     with ExitStack() as stack:
-        receiver = None
-        if jaeger_path() is None:
-            stack.enter_context(_reachable_address())
-            receiver = stack.enter_context(receiving(ADDRESS))
-        env = {} if receiver is None else {ENDPOINT: receiver.endpoint}
-        lab = asyncio.run(Lab.up(name, hosts=hosts, with_jaeger=receiver is None, env=env))
+        lab = asyncio.run(Lab.up(name, hosts=hosts, with_jaeger=real))
         stack.callback(lambda: asyncio.run(lab.down()))
         own(lab)
-        if receiver is not None:
+        if real:
+            made = lab.record.jaeger
+            assert made is not None
+            yield lab, InJaeger(Jaeger(made.otlp_endpoint, made.query_url))
+        else:
+            receiver = stack.enter_context(receiving(str(lab.record.plan.root_address)))
+            asyncio.run(_export_to(lab, receiver.endpoint))
             yield lab, InReceiver(receiver)
-            return
-        made = lab.record.jaeger
-        assert made is not None
-        yield lab, InJaeger(Jaeger(made.otlp_endpoint, made.query_url))
 
 
-@contextmanager
-def _reachable_address() -> Iterator[None]:
-    def ip(*words: str) -> None:
-        subprocess.run(["ip", *words], check=False, capture_output=True, timeout=10)
-
-    ip("link", "add", DEVICE, "type", "dummy")
-    ip("address", "add", f"{ADDRESS}/32", "dev", DEVICE)
-    ip("link", "set", DEVICE, "up")
-    try:
-        yield
-    finally:
-        ip("link", "del", DEVICE)
+async def _export_to(lab: Lab, endpoint: str) -> None:
+    """Start every process again, exporting to an address that is known only now: this machine's, as the lab sees it."""
+    lab.record = msgspec.structs.replace(lab.record, env={ENDPOINT: endpoint})
+    inside = ["nsenter", "-t", str(await lab.pid(KEEPER)), "-n", "--"]
+    programs = [cluster.control(lab._cluster, name, wrap=lambda argv: [*inside, *argv]) for name in cluster.CONTROL]
+    for host in lab.hosts:
+        keeper = await lab.pid(f"{host}/keeper")
+        programs += [lab._node_program(host, process, keeper, None) for process in cluster.NODE]
+    await lab.control.add(programs)
+    await lab.control.wait(seconds=60)
