@@ -368,7 +368,9 @@ def _of_older_sandboxes(pod: Pod, known: Group, generation: int) -> list[Action]
     for fact in known.all():
         if fact.labels.generation != generation:
             if fact.state == RUNNING:
-                actions.append(Stop(fact.id, min(_grace(pod), SANDBOX_GRACE_S), fact.labels.container, "SandboxChanged"))
+                actions.append(
+                    Stop(fact.id, min(_grace(pod), SANDBOX_GRACE_S), fact.labels.container, "SandboxChanged")
+                )
             elif fact.state == CREATED:
                 actions.append(Remove(fact.id))
     return actions

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.node_agent.made import NOW, a_fact, a_pod, a_sandbox
 
 from shoal.model.pod import Pod
 from shoal.node_agent import pods
@@ -28,7 +29,6 @@ from shoal.node_agent.pods import (
     decide,
 )
 from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, Fact, Labels
-from tests.unit.node_agent.made import NOW, a_fact, a_pod, a_sandbox
 
 READY = Memory(prepared=True, connected=frozenset({"sandbox-0-0"}), images={"web": "sha256:1", "init": "sha256:2"})
 

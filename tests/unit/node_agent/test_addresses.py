@@ -1,0 +1,82 @@
+"""Addresses against a model: never two pods with one, never one lost, and what is on disk is what was told."""
+
+import tempfile
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from shoal.errors import ShoalError
+from shoal.node_agent.addresses import Addresses, Exhausted
+
+PODS = [f"u{i}" for i in range(9)]
+
+
+class AddressMachine(RuleBasedStateMachine):
+    """A range of /29 has five addresses for pods; nine pods want one."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "addresses.json"
+        self.addresses = Addresses(self.path, "10.1.2.0/29")
+        self.model: dict[str, IPv4Address] = {}
+
+    @rule(uid=st.sampled_from(PODS))
+    def give(self, uid: str) -> None:
+        if uid not in self.model and len(self.model) == 5:
+            with pytest.raises(Exhausted, match=r"all 5 addresses .* 10.1.2.0/29 are in use"):
+                self.addresses.give(uid)
+            return
+        given = self.addresses.give(uid)
+        assert self.model.setdefault(uid, given) == given, "a pod keeps its address"
+
+    @rule(uid=st.sampled_from(PODS))
+    def free(self, uid: str) -> None:
+        self.addresses.free(uid)
+        self.model.pop(uid, None)
+
+    @rule(uids=st.sets(st.sampled_from(PODS)))
+    def keep_only(self, uids: set[str]) -> None:
+        assert set(self.addresses.keep_only(uids)) == set(self.model) - uids
+        self.model = {uid: a for uid, a in self.model.items() if uid in uids}
+
+    @rule()
+    def restart(self) -> None:
+        self.addresses = Addresses(self.path, "10.1.2.0/29")
+
+    @invariant()
+    def agrees(self) -> None:
+        assert {uid: self.addresses.of(uid) for uid in PODS} == {uid: self.model.get(uid) for uid in PODS}
+        assert len(set(self.model.values())) == len(self.model)
+        assert all(IPv4Address("10.1.2.2") <= a <= IPv4Address("10.1.2.6") for a in self.model.values())
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+
+TestAddresses = AddressMachine.TestCase
+TestAddresses.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def test_a_freed_address_rests_while_others_are_free(tmp_path: Path) -> None:
+    addresses = Addresses(tmp_path / "a", "10.1.2.0/28")
+    first = addresses.give("a")
+    addresses.free("a")
+    assert addresses.give("b") != first
+
+
+def test_a_file_of_another_range_or_of_nonsense_counts_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    Addresses(path, "10.1.2.0/28").give("a")
+    assert Addresses(path, "10.9.0.0/28").of("a") is None
+    path.write_text("{half")
+    assert Addresses(path, "10.1.2.0/28").of("a") is None
+
+
+def test_a_range_without_room_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ShoalError, match="no room"):
+        Addresses(tmp_path / "a", "10.1.2.0/31")

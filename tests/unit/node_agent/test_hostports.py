@@ -1,0 +1,49 @@
+import shutil
+import subprocess
+
+import pytest
+from tests.unit.node_agent.made import a_pod
+
+from shoal.node_agent.hostports import HostPort, Nat, of_pod, ruleset
+
+NAT = Nat(table="shoal_0a1b2c3d", bridge="shoal0a1b2c3d", pod_cidr="10.208.0.0/23", cluster_cidr="10.208.0.0/12")
+
+
+def with_ports(*ports: dict[str, object], **spec: object) -> tuple[HostPort, ...]:
+    return of_pod(a_pod(containers=[{"name": "web", "image": "i", "ports": list(ports)}], **spec), "10.208.0.5")
+
+
+def test_only_ports_of_the_host_count() -> None:
+    assert with_ports({"containerPort": 80}, {"containerPort": 81, "hostPort": 8081, "protocol": "UDP"}) == (
+        HostPort("udp", "", 8081, "10.208.0.5", 81),
+    )
+
+
+def test_a_pod_in_the_hosts_network_listens_there_itself() -> None:
+    assert with_ports({"containerPort": 80, "hostPort": 80}, hostNetwork=True) == ()
+
+
+def test_every_address_is_no_address() -> None:
+    (port,) = with_ports({"containerPort": 80, "hostPort": 80, "hostIP": "0.0.0.0", "protocol": "TCP"})
+    assert port.host_ip == ""
+
+
+def test_the_table_is_made_anew_in_one_transaction() -> None:
+    text = ruleset(NAT, [HostPort("tcp", "", 8080, "10.208.0.5", 80)])
+    assert text.startswith("table ip shoal_0a1b2c3d {\n}\ndelete table ip shoal_0a1b2c3d\ntable ip shoal_0a1b2c3d {")
+    assert "tcp dport 8080 dnat to 10.208.0.5:80" in text
+    assert "ip saddr 10.208.0.0/23 ip daddr != 10.208.0.0/12" in text
+
+
+def test_a_port_of_one_address_comes_before_the_same_port_of_all() -> None:
+    text = ruleset(NAT, [HostPort("tcp", "", 80, "10.208.0.5", 80), HostPort("tcp", "192.0.2.1", 80, "10.208.0.6", 80)])
+    assert text.index("ip daddr 192.0.2.1 tcp dport 80") < text.index("    tcp dport 80")
+
+
+@pytest.mark.skipif(shutil.which("nft", path="/usr/sbin:/usr/bin") is None, reason="needs nft (Debian: nftables)")
+def test_nft_takes_the_text() -> None:
+    text = ruleset(NAT, [HostPort("tcp", "", 80, "10.208.0.5", 80), HostPort("udp", "192.0.2.1", 53, "10.208.0.6", 53)])
+    done = subprocess.run(["/usr/sbin/nft", "-c", "-f", "-"], input=text, text=True, capture_output=True, check=False)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("needs root: nft asks the kernel even to check")
+    assert done.returncode == 0, done.stderr
