@@ -36,6 +36,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
     propagation: str = "rprivate"
     volume: bool = False
+    tmpfs: str = ""  # options of a volume that is memory
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
@@ -281,6 +282,9 @@ def _mount(mount: Mount) -> dict[str, Any]:
     }
     if not mount.volume:
         made["BindOptions"] = {"Propagation": mount.propagation}
+    elif mount.tmpfs:
+        options = {"type": "tmpfs", "device": "tmpfs", "o": mount.tmpfs}
+        made["VolumeOptions"] = {"DriverConfig": {"Name": "local", "Options": options}}
     return made
 
 

@@ -68,7 +68,7 @@ class Node(msgspec.Struct, kw_only=True):
         return labels_of(labels, self.owner)
 
     def ground(self, pod_ip: str, pod: Pod) -> Ground:
-        found = resolver(pod, host_resolver())
+        found = resolver(pod, Resolver())  # the engine knows its own host's resolver
         dns = {"Dns": list(found.nameservers), "DnsSearch": list(found.searches), "DnsOptions": list(found.options)}
         return Ground(
             labels={},
@@ -78,7 +78,7 @@ class Node(msgspec.Struct, kw_only=True):
             selinux=self.engine.selinux,
             node_memory_bytes=self.engine.memory_bytes,
             oom_floor=self.oom_floor,
-            dns=dns if self.engine_network else {},
+            dns={k: v for k, v in dns.items() if v} if self.engine_network else {},
         )
 
     def etc(self, pod: Pod, pod_ip: str) -> dict[str, str]:

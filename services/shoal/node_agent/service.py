@@ -80,9 +80,12 @@ async def _serve(config: AgentConfig) -> None:
             node_marks = marks(registered.cluster_uid, config.node)
             addresses = Addresses(config.state / "addresses.json", registered.pod_cidr)
             network, why_not = await _network(config, engine, node_marks, addresses, registered.cluster_cidr)
-            if why_not:
+            engine_network = ""
+            if network is None:
                 log.warning("sandbox.engine", why=why_not)
-            agent = Agent(config, bus, runtime, engine, host, registered, addresses, network)
+                engine_network = node_marks.bridge
+                await runtime.ensure_network(engine_network, _engine_network(addresses))
+            agent = Agent(config, bus, runtime, engine, host, registered, addresses, network, engine_network)
             try:
                 await agent.run()
             finally:
@@ -157,6 +160,12 @@ async def _network(
     return None, why
 
 
+def _engine_network(addresses: Addresses) -> dict[str, object]:
+    """The engine's own network with this node's range, for the sandbox that the engine makes."""
+    subnet = {"Subnet": str(addresses.network), "Gateway": str(addresses.gateway.ip)}
+    return {"Driver": "bridge", "IPAM": {"Driver": "default", "Config": [subnet]}}
+
+
 def _why_not_fast(config: AgentConfig, engine: EngineInfo) -> str:
     import os
 
@@ -188,6 +197,7 @@ class Agent:
         registered: RegisterReply,
         addresses: Addresses,
         network: PodNetwork | None,
+        engine_network: str,
     ) -> None:
         self.config = config
         self.bus = bus
@@ -215,7 +225,7 @@ class Agent:
             addresses=addresses,
             volumes=Volumes(config.state / "pods", shared=network is not None),
             network=network,
-            engine_network="",
+            engine_network=engine_network,
             sandbox_image="",
             engine=engine,
             reporter=self.reporter,

@@ -81,8 +81,7 @@ class Volumes:
         path = self._of(pod.metadata.uid) / "volumes" / volume.name
         path.mkdir(parents=True, exist_ok=True)
         if source.medium == "Memory" and not path.is_mount():
-            size = f"size={quantity.whole(source.size_limit)}," if source.size_limit else ""
-            _mount_tmpfs(path, f"{size}mode=0777")
+            _mount_tmpfs(path, _tmpfs_options(source))
         group = pod.spec.security_context.fs_group if pod.spec.security_context else None
         if group is not None:
             os.chown(path, -1, group)
@@ -109,8 +108,14 @@ class Volumes:
         elif not self.shared:
             if mount.sub_path:
                 raise VolumeError(f"volume {volume.name}: subPath needs an engine on the agent's own file system")
-            name = volume_name(pod.metadata.uid, volume.name)
-            return Mount(source=name, target=mount.mount_path, read_only=mount.read_only, volume=True)
+            memory = volume.empty_dir is not None and volume.empty_dir.medium == "Memory"
+            return Mount(
+                source=volume_name(pod.metadata.uid, volume.name),
+                target=mount.mount_path,
+                read_only=mount.read_only,
+                volume=True,
+                tmpfs=_tmpfs_options(volume.empty_dir) if memory and volume.empty_dir is not None else "",
+            )
         else:
             base = str(self._of(pod.metadata.uid) / "volumes" / volume.name)
         source = sub_path(Path(base), mount.sub_path) if mount.sub_path else Path(base)
@@ -148,8 +153,9 @@ def volume_name(uid: str, volume: str) -> str:
     return f"shoal_{uid}_{volume}"
 
 
-def engine_volumes(pod: Pod) -> tuple[str, ...]:
-    return tuple(volume_name(pod.metadata.uid, v.name) for v in pod.spec.volumes if v.empty_dir is not None)
+def _tmpfs_options(source: EmptyDirVolumeSource) -> str:
+    size = f"size={quantity.whole(source.size_limit)}," if source.size_limit else ""
+    return f"{size}mode=0777"
 
 
 def _mount_tmpfs(path: Path, options: str) -> None:

@@ -39,6 +39,7 @@ from shoal.telemetry.trace import Span, span
 
 RETRY_S = 10.0
 ENGINE_RETRY_S = 1.0
+LAST_LINES, LAST_BYTES = 80, 2048  # of a log that stands for a termination message (kubelet's bounds)
 START_ERROR = 128  # the exit code of what could not be started, as containerd's
 
 
@@ -70,6 +71,7 @@ class Worker:
         self._spans: dict[str, Span] = {}  # of the sandbox (""), and of a restart by container
         self._backing_off: set[str] = set()  # ids whose back-off was told
         self._wake = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
 
     # --- what is heard ---------------------------------------------------------------------------------------------------
 
@@ -112,6 +114,7 @@ class Worker:
                 )
                 self._facts[fact.id] = ended if fact.started_at else replace(ended, started_at=event.at)
                 self._connected.discard(fact.id)
+                self._read_last_words(self._facts[fact.id])
             case "oom":
                 self._facts[fact.id] = replace(fact, oom_killed=fact.state == RUNNING or fact.exit_code != 0)
             case "destroy":
@@ -133,6 +136,7 @@ class Worker:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             while True:
                 self._wake.clear()
                 timeout: float | None = None
@@ -194,6 +198,26 @@ class Worker:
             labels = fact.labels
             self._messages[fact.id] = self._node.volumes.message(self.uid, labels.container, labels.attempt)
         return self._messages[fact.id]
+
+    def _read_last_words(self, fact: Fact) -> None:
+        """`FallbackToLogsOnError`: of a failed container that left no message, the end of its log is the message."""
+        container = next((c for c in self._all_containers() if c.name == fact.labels.container), None)
+        if container is None or container.termination_message_policy != "FallbackToLogsOnError" or not fact.exit_code:
+            return
+        if self._tasks is not None and not self._message(fact):
+            self._tasks.create_task(self._end_of_log(fact.id), name=f"{self.key} last words")
+
+    async def _end_of_log(self, i: str) -> None:
+        with suppress(ShoalError):
+            output = await self._node.runtime.logs(i, {"tail": str(LAST_LINES), "follow": "0"})
+            words = b""
+            try:
+                while (piece := await output.read()) is not None:
+                    words = (words + piece[1])[-LAST_BYTES:]
+            finally:
+                await output.close()
+            self._messages[i] = words.decode(errors="replace")
+            self._wake.set()
 
     def _tell_backoff(self) -> None:
         """Once for each container that waits for its restart."""
@@ -396,6 +420,8 @@ class Worker:
         if node.network is not None:
             await node.network.set_ports(self.uid, ())
             await node.network.disconnect(self.uid)
+        else:
+            await node.runtime.remove_volumes(self.uid)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, node.volumes.release, self.uid)
         node.addresses.free(self.uid)

@@ -279,11 +279,17 @@ class Engine:
     # --- networks and volumes (the engine's own sandbox) -----------------------------------------------------------
 
     async def ensure_network(self, name: str, body: Mapping[str, Any]) -> None:
+        """One with that name and that subnet; of another subnet (the node registered anew) it is made anew."""
         try:
-            await self._call("POST", "networks/create", data={**body, "Name": name, "CheckDuplicate": True})
-        except EngineError as error:
-            if error.status != 409:
-                raise
+            found = msgspec.json.decode(await self._call("GET", f"networks/{name}"))
+        except EngineNotFound:
+            pass
+        else:
+            subnets = [c.get("Subnet") for c in found.get("IPAM", {}).get("Config") or []]
+            if subnets == [c["Subnet"] for c in body["IPAM"]["Config"]]:
+                return
+            await self.remove_network(name)
+        await self._call("POST", "networks/create", data={**body, "Name": name, "CheckDuplicate": True})
 
     async def remove_network(self, name: str) -> None:
         try:

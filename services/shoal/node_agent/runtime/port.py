@@ -159,6 +159,12 @@ class Runtime(Protocol):
     async def remove(self, container: str) -> None:
         """Kill and remove. One that is gone is no error."""
 
+    async def ensure_network(self, name: str, body: Mapping[str, Any]) -> None:
+        """A network of the engine's with that subnet."""
+
+    async def remove_volumes(self, uid: str) -> None:
+        """The engine's volumes that were made for a pod."""
+
     async def image(self, reference: str) -> Image | None: ...
 
     async def pull(self, reference: str, auth: Mapping[str, str] | None) -> None: ...
