@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shoal.store.store import Store
 
 TTL_S = 2  # whole seconds: the server's unit
+HURRY_S = 0.005
 SLACK_S = 0.05  # the server removes an expired key that much late
 RETRY_S = 0.1
 
@@ -70,25 +71,34 @@ class Leadership:
 
 
 class _Heard:
-    """When a sign of life of the holder was seen last, by our clock."""
+    """When a sign of life of the holder was seen last, by our clock.
+
+    A release is heard when it is sent, which is a moment before the server has stored it: until a read shows that, the
+    next reads follow soon.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._at = clock()
         self._revision = 0
+        self._hurry = False
         self._released = asyncio.Event()
 
     async def on_message(self, message: "Message") -> None:
         self._at = self._clock()
-        if jetstream.OPERATION in message.headers:
+        self._hurry = jetstream.OPERATION in message.headers
+        if self._hurry:
             self._released.set()
 
     def read(self, revision: int) -> None:
         if revision != self._revision:
-            self._revision, self._at = revision, self._clock()
+            self._revision, self._at, self._hurry = revision, self._clock(), False
 
     async def over(self, silence_s: float) -> None:
         """Waits until the holder has given up, or has been silent for so long (and then a moment at least)."""
+        if self._hurry and not self._released.is_set():
+            await asyncio.sleep(HURRY_S)
+            return
         wait_s = max(self._at + silence_s - self._clock(), SLACK_S)
         while wait_s > 0 and not self._released.is_set():
             with suppress(TimeoutError):

@@ -137,19 +137,20 @@ def _is_default(field: msgspec.structs.FieldInfo, value: Any) -> bool:
 class _Slot:
     """What is known under one object key. `made` caches the object for exactly these entries."""
 
-    __slots__ = ("bound", "desired", "indexed", "made", "observed", "ready")
+    __slots__ = ("bound", "desired", "indexed", "made", "observed", "ready", "shared")
 
     def __init__(self) -> None:
         self.desired: Entry | None = None
         self.observed: dict[str, Entry] = {}
         self.bound: dict[str, Entry] = {}
+        self.shared = False
         self.made: Stored[Any] | None = None
         self.ready = False
         self.indexed: _Places | None = None
 
     @property
     def empty(self) -> bool:
-        return self.desired is None and not self.observed and not self.bound
+        return self.desired is None and not (self.observed or self.bound or self.shared)
 
 
 class _Places(msgspec.Struct, frozen=True):
@@ -208,13 +209,16 @@ class View:
             return None  # a list that comes again
         parsed = parse_key(entry.key)
         key = parsed.object
-        if key is None or parsed.part == "shared":
-            return key
+        if key is None:
+            return None
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = _Slot()
         if parsed.part == "bound":
             slot.bound[parsed.owner] = entry
+            return key
+        if parsed.part == "shared":
+            slot.shared = True
             return key
         self._remember(key, slot)
         if parsed.part == "desired":
@@ -232,10 +236,12 @@ class View:
         parsed = parse_key(name)
         key = parsed.object
         slot = self._slots.get(key) if key is not None else None
-        if key is None or slot is None or parsed.part == "shared":
+        if key is None or slot is None:
             return key
         if parsed.part == "bound":
             slot.bound.pop(parsed.owner, None)
+        elif parsed.part == "shared":
+            slot.shared = False
         else:
             self._remember(key, slot)
             if parsed.part == "desired":
@@ -364,7 +370,7 @@ class View:
         return slot.bound if slot else {}
 
     def known(self) -> list[ObjectKey]:
-        """Every object key of which any entry exists: also what was left behind without a desired entry."""
+        """Every object key of which any entry exists: also copies and words that were left behind."""
         return list(self._slots)
 
     # --- making and filing ---

@@ -83,6 +83,16 @@ def test_a_copy_makes_no_object_and_counts_for_no_revision() -> None:
     assert view.known() == [WEB]
 
 
+def test_what_is_left_behind_is_known_until_it_goes() -> None:
+    shared_key = ObjectKey("podranges", "", "n1")
+    view = a_view(Entry("shared.podranges._.n1", b"{}", 1), Entry("system.leaders.x", b"", 2), seen(3, "n1"))
+    assert view.known() == [shared_key, WEB]
+
+    assert view.apply(Entry("shared.podranges._.n1", None, 4)) == [shared_key]
+    assert view.apply(Entry("system.leaders.x", None, 5)) == []
+    assert view.known() == [WEB]
+
+
 def test_an_owner_is_found_and_forgotten() -> None:
     view = a_view(put_pod(1, owner="rs1"))
     assert [s.key for s in view.by_owner("rs1")] == [WEB]
