@@ -8,12 +8,17 @@ A name may hold dots and colons, a token may not: `token()` writes `.` as `=2E` 
 key and in no object's name). An absent namespace is `_`.
 """
 
+import re
+
 import msgspec
 
 # --- tokens ------------------------------------------------------------------------------------------------------
 
 NO_NAMESPACE = "_"
 CONTROL_PLANE = "_"  # the writer of an observed entry that is not a node
+
+
+_UNFIT = re.compile(r"[*>= \t\r\n]")
 
 
 def token(name: str) -> str:
@@ -23,7 +28,7 @@ def token(name: str) -> str:
     """
     if not name:
         return NO_NAMESPACE
-    if any(c in "*>= \t\r\n" for c in name):
+    if _UNFIT.search(name):
         raise ValueError(f"{name!r} cannot be part of a subject")
     return name.replace(".", "=2E").replace(":", "=3A")
 

@@ -8,6 +8,7 @@ takes entries one by one never shows half an object.
 """
 
 import datetime as dt
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -222,6 +223,11 @@ def _removal(key: ObjectKey, view: View) -> list[Change]:
 
 def rfc3339(now: float) -> str:
     """Unix seconds as Kubernetes writes times: UTC, whole seconds."""
+    return _rfc3339(int(now // 1))
+
+
+@functools.lru_cache(maxsize=64)
+def _rfc3339(now: int) -> str:
     return dt.datetime.fromtimestamp(now, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

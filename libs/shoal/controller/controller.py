@@ -33,11 +33,12 @@ class Controller(Protocol):
 
 @runtime_checkable
 class Gathering(Protocol):
-    """A controller that decides better about many keys at once, upon what it has just decided itself.
+    """A controller that decides one key upon what it has just decided for another.
 
-    `undone`: the unit of this key was refused, or nobody knows what became of it; what was assumed of it is void.
+    `order`: in which order keys that wait together are decided. `undone`: the unit of this key was refused, or nobody
+    knows what became of it; what was assumed of it is void.
     """
 
-    def decide_many(self, keys: list[Any], view: View, now: float) -> Iterable[tuple[Any, Decision]]: ...
+    def order(self, keys: list[Any], view: View) -> list[Any]: ...
 
     def undone(self, key: Any) -> None: ...

@@ -170,9 +170,11 @@ class Term:
     async def _resync(self) -> None:
         """At once: look at everything, now that this process decides. Then rarely, as a net under lost events."""
         while True:
-            for touched in self.shell.view.known():
+            for count, touched in enumerate(self.shell.view.known(), start=1):
                 for key in self.shell.keys_of(touched):
                     self.queue.add(key)
+                if count % KEYS_A_PASS == 0:
+                    await asyncio.sleep(0)  # renewals and decisions go on meanwhile
             await asyncio.sleep(RESYNC_EVERY_S * (0.75 + 0.5 * self.shell.clock.random()))
 
     async def _room(self) -> None:
@@ -193,30 +195,13 @@ class Term:
         for index, keys in sorted(by_controller.items()):
             controller = self.shell.controllers[index]
             if isinstance(controller, Gathering):
-                yield from self._decide_many(index, controller, keys, now)
-                continue
+                keys = controller.order(keys, self.shell.view)  # noqa: PLW2901
             for key in keys:
                 try:
                     yield (index, key), controller.decide(key, self.shell.view, now)
                 except Exception:
                     log.exception("controller.decide_failed", controller=controller.name, key=str(key))
                     self._retry((index, key))
-
-    def _decide_many(
-        self, index: int, controller: Gathering, keys: list[Hashable], now: float
-    ) -> Iterable[tuple[WorkKey, Decision]]:
-        left = dict.fromkeys(keys)
-        try:
-            for key, decision in controller.decide_many(keys, self.shell.view, now):
-                del left[key]
-                yield (index, key), decision
-        except Exception:
-            log.exception("controller.decide_failed", controller=self.shell.controllers[index].name, keys=len(left))
-            for key in left:
-                self._retry((index, key))
-            return
-        for key in left:
-            yield (index, key), Decision()
 
     def _retry(self, key: WorkKey) -> None:
         self._later(key)

@@ -30,8 +30,13 @@ class Waits:
         if self._revision_of(key) != expected:
             return
         future = asyncio.get_running_loop().create_future()
-        self._entries.setdefault(key, []).append(future)
+        waiting = self._entries.setdefault(key, [])
+        waiting.append(future)
         await _within(future, timeout_s)
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting and self._entries.get(key) is waiting:
+            del self._entries[key]
 
     def moved(self, key: str) -> None:
         for future in self._entries.pop(key, ()):

@@ -6,7 +6,7 @@ at once (`assume`); what was refused is given back (`undone`). A pod that fits n
 at again when a node changes or a pod goes, never by the clock.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -94,12 +94,14 @@ class Scheduler:
 
     # --- deciding ---
 
-    def decide_many(self, keys: list[ObjectKey], view: View, now: float) -> Iterator[tuple[ObjectKey, Decision]]:
+    def order(self, keys: list[ObjectKey], view: View) -> list[ObjectKey]:
         """The most important first; equals in the order in which they came."""
-        pods = [(key, view.get(key, Pod)) for key in keys]
-        pods.sort(key=lambda pair: -(pair[1].object.spec.priority or 0) if pair[1] else 0)
-        for key, stored in pods:
-            yield key, self._decide(stored, view, now) if stored is not None else NOTHING
+
+        def rank(key: ObjectKey) -> int:
+            stored = view.get(key, Pod)
+            return -(stored.object.spec.priority or 0) if stored is not None else 0
+
+        return sorted(keys, key=rank)
 
     def decide(self, key: ObjectKey, view: View, now: float) -> Decision:
         stored = view.get(key, Pod)

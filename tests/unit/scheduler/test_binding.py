@@ -70,7 +70,7 @@ class World:
 
     def decide(self, *names: str) -> dict[str, Decision]:
         keys = [pod_key(n) for n in names]
-        return {k.name: d for k, d in self.scheduler.decide_many(keys, self.view, NOW)}
+        return {k.name: self.scheduler.decide(k, self.view, NOW) for k in self.scheduler.order(keys, self.view)}
 
     def commit(self, decision: Decision) -> None:
         """The store took it, and the watch shows it."""
