@@ -6,6 +6,7 @@ the two. Nothing is kept of them here: a list reads the stream; a watch reads it
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -27,6 +28,7 @@ from shoal.wire import EventsRequest, GetRequest, ListReply, ListRequest, WatchE
 
 EVENTS = by_resource("events")
 GATHER_S = 0.05  # what is told together is read once
+STORED_WITHIN = 10  # times that
 
 
 class Happenings:
@@ -103,14 +105,20 @@ class Happenings:
             left = until - asyncio.get_running_loop().time()
             if found or left <= 0:
                 return WatchReply(revision=str(max(revision, since)), events=found)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await passed.wait()
-                    await asyncio.sleep(GATHER_S)
-            except TimeoutError:
-                pass
             passed.clear()
+            entries, revision = await self._newer(filters, revision)
+
+    async def _newer(self, filters: Sequence[str], than: int) -> tuple[list[Entry], int]:
+        """What passed by is stored a moment later."""
+        for _ in range(STORED_WITHIN):
+            await asyncio.sleep(GATHER_S)
             entries, revision = await self._store.events(*filters)
+            if revision > than:
+                break
+        return entries, revision
 
     def _filters(self, namespace: str) -> list[str]:
         """Events of objects without a namespace are listed in `default`, where Kubernetes keeps them."""

@@ -50,6 +50,7 @@ class Nodes:
         self._writer = writer
         self._cluster = cluster
         self._shares: dict[str, _Share] = {}
+        self._registering = asyncio.Lock()  # or all who join at once would choose the same range, and collide
 
     # --- joining -----------------------------------------------------------------------------------------------------
 
@@ -57,7 +58,8 @@ class Nodes:
         asked: RegisterRequest = decode(request, RegisterRequest)
         name = request.node
         registration.check_name(name)
-        obj, _ = await self._writer.write(lambda: self._plan_registration(name, asked))
+        async with self._registering:
+            obj, _ = await self._writer.write(lambda: self._plan_registration(name, asked))
         assert isinstance(obj, Node)
         log.info("node.registered", node=name, pod_cidr=obj.spec.pod_cidr, uid=obj.metadata.uid)
         return RegisterReply(
