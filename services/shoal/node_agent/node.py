@@ -22,7 +22,12 @@ from shoal.node_agent.runtime.port import EngineInfo, Labels, Runtime
 from shoal.node_agent.turns import Turns
 from shoal.node_agent.volumes import Volumes
 
-AT_ONCE = 6  # calls at the engine; measured: more only take longer (docs/benchmarks)
+AT_ONCE_MIN, AT_ONCE_MAX = 4, 16
+
+
+def at_once(cpus: int) -> int:
+    """How many calls at the engine at a time. Measured on two cores: 3 or 4 start the most, more only take longer."""
+    return max(AT_ONCE_MIN, min(AT_ONCE_MAX, 2 * cpus))
 
 
 class Network(Protocol):

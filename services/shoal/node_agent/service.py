@@ -26,7 +26,7 @@ from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.images import Images
 from shoal.node_agent.network import Marks, PodNetwork, link_name, marks, open_network
-from shoal.node_agent.node import AT_ONCE, Node
+from shoal.node_agent.node import Node, at_once
 from shoal.node_agent.pods import group
 from shoal.node_agent.reporter import Reporter
 from shoal.node_agent.runtime import pause
@@ -229,7 +229,7 @@ class Agent:
             sandbox_image="",
             engine=engine,
             reporter=self.reporter,
-            turns=Turns(AT_ONCE),
+            turns=Turns(at_once(engine.cpus)),
             oom_floor=hosts.oom_floor(),
         )
 

@@ -355,11 +355,12 @@ class Worker:
             )
             try:
                 made = await self._create(containers.container_name(labels), body)
-            except EngineNotFound:
-                # The image went meanwhile, or the name of the sandbox: look at both again.
+            except EngineNotFound as error:
+                # The image went meanwhile, or the sandbox: look at both again.
                 node.images.forget(container.image)
                 self._images.pop(name, None)
-                raise
+                self._fail(action, "", error.message, ENGINE_RETRY_S)
+                return
         if container.image_pull_policy == "Always":
             self._images.pop(name, None)
         self._facts[made] = Fact(

@@ -155,7 +155,7 @@ def test_without_the_right_to_leave_it_ends_unless_it_is_told_to_stay() -> None:
         program.chmod(0o755)
         done = subprocess.run([program], user=65534, group=65534, extra_groups=[], timeout=20, check=False)
         assert done.returncode == 1
-        stays = [program, pause.STAY]
+        stays = [str(program), pause.STAY]
         with subprocess.Popen(stays, user=65534, group=65534, extra_groups=[]) as process:
             try:
                 wait_until_asleep(process.pid)

@@ -1,0 +1,351 @@
+"""One pod's worker on a simulated runtime: what it asks of the engine, in which order, and what it reports."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest_asyncio
+from tests.unit.node_agent.made import a_pod
+from tests.unit.node_agent.simulated import SimulatedRuntime
+
+from shoal.errors import ShoalError, Unavailable
+from shoal.model.pod import Pod, PodStatus
+from shoal.names import ObjectKey
+from shoal.node_agent.addresses import Addresses
+from shoal.node_agent.images import Images
+from shoal.node_agent.node import Node
+from shoal.node_agent.runtime.engine import Owner
+from shoal.node_agent.runtime.port import EXITED, RUNNING, EngineError, EngineInfo, Image
+from shoal.node_agent.turns import Turns
+from shoal.node_agent.volumes import Volumes
+from shoal.node_agent.worker import Worker
+
+KEY = ObjectKey("pods", "default", "web-1")
+
+
+class FakeNetwork:
+    def __init__(self) -> None:
+        self.connected: list[str] = []
+        self.ports: dict[str, Any] = {}
+        self.fail: list[Exception] = []
+
+    async def connect(self, uid: str, pid: int, address: Any, sysctls: Any) -> None:
+        if self.fail:
+            raise self.fail.pop(0)
+        self.connected.append(f"{uid} {pid} {address}")
+
+    async def disconnect(self, uid: str) -> None:
+        self.connected.append(f"not {uid}")
+
+    async def set_ports(self, uid: str, ports: Any) -> None:
+        self.ports[uid] = ports
+
+
+class Heard:
+    """A reporter that keeps everything, and wakes whoever waits for something."""
+
+    def __init__(self) -> None:
+        self.statuses: list[PodStatus] = []
+        self.gone = False
+        self.events: list[tuple[str, str]] = []
+        self._changed = asyncio.Event()
+
+    def pod(self, key: Any, uid: str, status: Any, *, gone: bool, traceparent: str) -> None:
+        self.statuses.append(status)
+        self.gone = gone
+        self._changed.set()
+
+    def event(self, key: Any, uid: str, type_: str, reason: str, message: str) -> None:
+        self.events.append((reason, message))
+
+    async def until(self, wanted: Callable[[PodStatus], bool]) -> PodStatus:
+        async with asyncio.timeout(5):
+            while not (self.statuses and wanted(self.statuses[-1])):
+                self._changed.clear()
+                await self._changed.wait()
+        return self.statuses[-1]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for reason, _ in self.events]
+
+
+class Case:
+    def __init__(self, folder: Path) -> None:
+        self.runtime = SimulatedRuntime()
+        self.network = FakeNetwork()
+        self.heard = Heard()
+        self.node = Node(
+            name="n1",
+            address="192.0.2.1",
+            owner=Owner("c1", "n1"),
+            runtime=self.runtime,
+            images=Images(self.runtime, lambda: self.runtime.now),
+            addresses=Addresses(folder / "addresses", "10.208.0.0/24"),
+            volumes=Volumes(folder / "pods", shared=True),
+            network=self.network,
+            engine_network="",
+            sandbox_image="sandbox:1",
+            engine=EngineInfo(memory_bytes=8 << 30),
+            reporter=self.heard,
+            turns=Turns(4),
+            now=lambda: self.runtime.now,
+        )
+        self.node.engine_up.set()
+        self.worker = Worker(self.node, KEY, "u1")
+        self.runtime.listeners.append(self.worker.changed)
+        self.task: asyncio.Task[None] | None = None
+
+    def begin(self, pod: Pod | None) -> None:
+        self.task = asyncio.create_task(self.worker.run())
+        if pod is not None:
+            self.want(pod)
+
+    def want(self, pod: Pod, *, drained: bool = False) -> None:
+        self.worker.wanted(pod, drained=drained, traceparent="")
+
+    async def running(self, pod: Pod | None = None) -> PodStatus:
+        self.begin(pod or a_pod())
+        return await self.heard.until(ready)
+
+    async def end(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self.task
+
+
+def ready(status: PodStatus) -> bool:
+    return bool(status.container_statuses) and all(c.ready for c in status.container_statuses)
+
+
+def waiting(reason: str) -> Callable[[PodStatus], bool]:
+    def look(status: PodStatus) -> bool:
+        state = status.container_statuses[0].state
+        return state.waiting is not None and state.waiting.reason == reason
+
+    return look
+
+
+def deleted(pod: Pod, grace: int = 30) -> Pod:
+    metadata = msgspec.structs.replace(
+        pod.metadata, deletion_timestamp="2026-01-01T00:00:00Z", deletion_grace_period_seconds=grace
+    )
+    return msgspec.structs.replace(pod, metadata=metadata)
+
+
+@pytest_asyncio.fixture
+async def case(tmp_path: Path) -> AsyncIterator[Case]:
+    made = Case(tmp_path)
+    yield made
+    await made.end()
+
+
+async def test_a_pod_starts_with_few_calls_in_the_right_order(case: Case) -> None:
+    status = await case.running()
+    calls = [c.partition(" ")[0] for c in case.runtime.calls]
+    assert sorted(calls) == ["create", "create", "image", "pid", "start", "start"], "nothing is asked twice"
+    assert calls.index("pid") < len(calls) - 1 - calls[::-1].index("start"), "plumbed before its container starts"
+    assert case.network.connected == ["u1 4242 10.208.0.2/24"]
+    assert (status.phase, status.pod_ip, status.host_ip) == ("Running", "10.208.0.2", "192.0.2.1")
+    assert case.heard.reasons == ["Pulled", "Created", "Started"]
+
+
+async def test_a_container_that_ends_is_back_at_once(case: Case) -> None:
+    await case.running()
+    case.runtime.die(case.runtime.of("web")[0], 1)
+    status = await case.heard.until(lambda s: s.container_statuses[0].restart_count == 1 and ready(s))
+    last = status.container_statuses[0].last_state.terminated
+    assert last is not None
+    assert (last.exit_code, last.reason) == (1, "Error")
+    assert [f.state for f in case.runtime.of("web")] == [EXITED, RUNNING]
+    assert len(case.runtime.of("")) == 1, "in the same sandbox"
+
+
+async def test_the_second_restart_waits_and_says_so(case: Case) -> None:
+    await case.running()
+    case.runtime.die(case.runtime.of("web")[0], 1)
+    await case.heard.until(lambda s: s.container_statuses[0].restart_count == 1 and ready(s))
+    case.runtime.die(case.runtime.of("web")[1], 1)
+    status = await case.heard.until(waiting("CrashLoopBackOff"))
+    state = status.container_statuses[0].state.waiting
+    assert state is not None
+    assert state.message == "back-off 10s restarting failed container=web pod=web-1_default(u1)"
+    assert status.container_statuses[0].last_state.terminated is not None
+    assert "BackOff" in case.heard.reasons
+
+
+async def test_out_of_memory_has_its_own_reason(case: Case) -> None:
+    await case.running()
+    case.runtime.die(case.runtime.of("web")[0], 137, oom=True)
+    status = await case.heard.until(lambda s: s.container_statuses[0].last_state.terminated is not None)
+    last = status.container_statuses[0].last_state.terminated
+    assert last is not None
+    assert last.reason == "OOMKilled"
+
+
+async def test_what_cannot_start_says_why_and_is_tried_again(case: Case) -> None:
+    refused = EngineError('exec: "/nope": no such file or directory', status=400)
+    case.runtime.hang["start"] = asyncio.Event()
+    case.begin(a_pod())
+    case.runtime.hang.pop("start").set()
+    await case.heard.until(ready)
+    case.runtime.fail["start"] = [refused]
+    case.runtime.die(case.runtime.of("web")[0], 1)
+    status = await case.heard.until(waiting("CrashLoopBackOff"))
+    last = status.container_statuses[0].last_state.terminated
+    assert last is not None
+    assert (last.reason, last.exit_code) == ("StartError", 128)
+    assert "/nope" in last.message
+
+
+async def test_an_image_that_cannot_be_had_and_then_can(case: Case) -> None:
+    pod = a_pod(containers=[{"name": "web", "image": "r.example/x", "imagePullPolicy": "IfNotPresent"}])
+    case.begin(pod)
+    status = await case.heard.until(waiting("ErrImagePull"))
+    assert status.phase == "Pending"
+    case.runtime.registry["r.example/x"] = Image(id="sha256:x", digest="r.example/x@sha256:x")
+    case.runtime.now += 10
+    case.want(pod)
+    status = await case.heard.until(ready)
+    assert status.container_statuses[0].image_id == "docker-pullable://r.example/x@sha256:x"
+    assert "Pulling" in case.heard.reasons
+
+
+async def test_an_image_that_went_meanwhile_is_looked_for_again(case: Case) -> None:
+    pod = a_pod(containers=[{"name": "web", "image": "shoal/web", "imagePullPolicy": "IfNotPresent"}])
+    await case.running(pod)
+    case.runtime.registry["shoal/web"] = case.runtime.images.pop("shoal/web")
+    case.runtime.die(case.runtime.of("web")[0], 1)
+    async with asyncio.timeout(5):
+        while not case.worker._failures:
+            await asyncio.sleep(0)
+    case.runtime.now += 1
+    case.want(pod)
+    await case.heard.until(lambda s: ready(s) and s.container_statuses[0].restart_count == 1)
+    assert "pull shoal/web" in case.runtime.calls
+
+
+async def test_a_slow_pull_holds_no_deletion_up(case: Case) -> None:
+    pod = a_pod(containers=[{"name": "web", "image": "r.example/x", "imagePullPolicy": "Always"}])
+    case.runtime.hang["pull"] = asyncio.Event()
+    case.begin(pod)
+    async with asyncio.timeout(5):
+        while "pull r.example/x" not in case.runtime.calls:
+            await asyncio.sleep(0)
+    case.want(deleted(pod), drained=True)
+    async with asyncio.timeout(5):
+        while case.node.addresses.of("u1") is not None or case.runtime.facts:
+            await asyncio.sleep(0)
+    case.runtime.hang["pull"].set()
+    assert case.task is not None
+    await asyncio.wait_for(case.task, 5)
+    assert case.heard.gone
+
+
+async def test_a_deleted_pod_leaves_nothing_and_says_so(case: Case, tmp_path: Path) -> None:
+    await case.running()
+    assert (tmp_path / "pods" / "u1" / "etc" / "hosts").exists()
+    case.want(deleted(a_pod(), grace=7), drained=True)
+    assert case.task is not None
+    await asyncio.wait_for(case.task, 5)
+    assert case.heard.gone
+    assert case.runtime.facts == {}
+    assert "stop id2 7" in case.runtime.calls or "stop id1 7" in case.runtime.calls
+    assert case.node.addresses.of("u1") is None
+    assert not (tmp_path / "pods" / "u1").exists()
+    assert case.network.connected[-1] == "not u1"
+    assert "Killing" in case.heard.reasons
+
+
+async def test_what_has_no_record_goes_and_nothing_is_reported(case: Case) -> None:
+    await case.running()
+    said = len(case.heard.statuses)
+    case.worker.unwanted()
+    assert case.task is not None
+    await asyncio.wait_for(case.task, 5)
+    assert case.runtime.facts == {}
+    assert not case.heard.gone
+    assert all(s.phase == "Running" for s in case.heard.statuses[said:])
+
+
+async def test_an_agent_that_restarts_adopts_and_starts_nothing(case: Case) -> None:
+    await case.running()
+    case.runtime.die(case.runtime.of("web")[0], 1)
+    await case.heard.until(lambda s: s.container_statuses[0].restart_count == 1 and ready(s))
+    await case.end()
+    case.runtime.calls.clear()
+    case.heard.statuses.clear()
+    case.worker = Worker(case.node, KEY, "u1")
+    case.worker.listed(tuple(case.runtime.facts.values()))
+    status = await case.running()
+    assert status.container_statuses[0].restart_count == 1, "counted on"
+    assert [c for c in case.runtime.calls if c.startswith(("create", "start", "stop", "remove"))] == []
+
+
+async def test_a_sandbox_without_a_network_is_no_pod(case: Case) -> None:
+    """Its container must not start: it would be in the host's network."""
+    case.network.fail = [ShoalError("the sandbox did not leave the host's network")]
+    case.begin(a_pod())
+    await case.heard.until(waiting("ContainerCreating"))
+    async with asyncio.timeout(5):
+        while "FailedCreatePodSandBox" not in case.heard.reasons:
+            await asyncio.sleep(0)
+    assert all(f.state != RUNNING for f in case.runtime.of("web"))
+    case.runtime.now += 10
+    case.want(a_pod())
+    await case.heard.until(ready)
+
+
+async def test_while_the_engine_is_away_nothing_is_tried(case: Case) -> None:
+    case.node.engine_up.clear()
+    case.begin(a_pod())
+    await asyncio.sleep(0.01)
+    assert case.runtime.calls == []
+    case.node.engine_up.set()
+    case.worker.listed(())
+    await case.heard.until(ready)
+
+
+async def test_a_create_whose_answer_was_lost_does_not_double(case: Case) -> None:
+    case.runtime.fail["create"] = [Unavailable("broke off")]
+    case.begin(a_pod())
+    async with asyncio.timeout(5):
+        while not case.worker._failures:
+            await asyncio.sleep(0)
+    case.runtime.now += 1
+    case.want(a_pod())
+    await case.heard.until(ready)
+    assert (len(case.runtime.of("")), len(case.runtime.of("web"))) == (1, 1)
+
+
+async def test_a_name_that_is_taken_is_of_that_lost_create(case: Case) -> None:
+    body = {"Image": "sandbox:1", "Labels": {}, "HostConfig": {"NetworkMode": "host"}}
+    await case.runtime.create("shoal_POD_web-1_default_u1_0", body)
+    await case.running()
+    assert len(case.runtime.facts) == 2, "the old one went"
+
+
+async def test_the_end_of_a_log_stands_for_a_missing_message(case: Case) -> None:
+    container = {"name": "web", "image": "shoal/web", "terminationMessagePolicy": "FallbackToLogsOnError"}
+    await case.running(a_pod(containers=[container], restartPolicy="Never"))
+    web = case.runtime.of("web")[0]
+    case.runtime.log[web.id] = b"x" * 3000 + b"last words"
+    case.runtime.die(web, 3)
+
+    def told(status: PodStatus) -> bool:
+        ended = status.container_statuses[0].state.terminated
+        return ended is not None and ended.message.endswith("last words") and len(ended.message) == 2048
+
+    await case.heard.until(told)
+
+
+async def test_a_pod_in_the_hosts_network_has_the_hosts_address(case: Case) -> None:
+    status = await case.running(a_pod(hostNetwork=True))
+    assert status.pod_ip == "192.0.2.1"
+    assert case.network.connected == []
+    modes = {case.runtime.bodies[f.id]["HostConfig"]["NetworkMode"] for f in case.runtime.facts.values()}
+    assert modes == {"host"}
