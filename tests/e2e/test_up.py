@@ -1,6 +1,7 @@
 """`shoal up` and `shoal down` on a machine of the test's own: what it shows, what it leaves (nothing)."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -10,12 +11,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.e2e.conftest import require_lab
-from tests.e2e.private import Private
+from tests.e2e.private import SHOAL, Private
 
 from shoal.local import processes
 from shoal.local.machine import LocalRecord, read_record
 
 pytestmark = pytest.mark.timeout(240)
+JAEGER = "jaegertracing/all-in-one:1.99"  # a stand-in image of that name
+NO_JAEGER_BINARY = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH": "/nonexistent", "GOBIN": "/nonexistent"}
 
 
 @pytest.fixture
@@ -101,7 +104,9 @@ async def test_a_range_in_use_is_passed_over_and_said(machine: Private) -> None:
     assert await machine.state() == before
 
 
-async def test_beside_a_docker_that_runs_only_one_marked_rule_is_added(machine: Private) -> None:
+@contextlib.asynccontextmanager
+async def their_docker(machine: Private) -> AsyncIterator[None]:
+    """A stock engine on the usual socket, with a container of the user's."""
     data = machine.directory / "theirs"
     argv = machine.command(
         "dockerd", "--data-root", str(data), "-H", "unix:///run/docker.sock", "--pidfile", "/run/theirs.pid"
@@ -112,29 +117,58 @@ async def test_beside_a_docker_that_runs_only_one_marked_rule_is_added(machine: 
             while "OK" not in await machine.run("sh", "-c", "docker version >/dev/null 2>&1 && echo OK", check=False):
                 await asyncio.sleep(0.1)
         await machine.run("sh", "-c", "tar -C / -c bin/busybox | docker import - theirs")
-        await machine.run("docker", "run", "-d", "--name", "theirs", "theirs", "/bin/busybox", "sleep", "600")
+        await machine.run(
+            "docker", "run", "-d", "--name", "theirs", "--stop-signal", "KILL", "theirs", "/bin/busybox", "sleep", "600"
+        )
+        yield
+    finally:
+        theirs.terminate()
+        await theirs.wait()
+
+
+async def test_beside_a_docker_that_runs_only_one_marked_rule_is_added(machine: Private) -> None:
+    async with their_docker(machine):
+        entry = 'ENTRYPOINT ["/bin/busybox", "sh", "-c", "exec sleep 600"]'
+        await machine.run("sh", "-c", f"tar -C / -c bin/busybox | docker import -c '{entry}' - {JAEGER}")
         before = await machine.state()
 
-        shown = await machine.shoal("up")
+        shown = await machine.shoal("up", env=NO_JAEGER_BINARY)
 
         assert "using the engine on /var/run/docker.sock" in shown
         added = [rule for rule in (await machine.state())["iptables"] if rule not in before["iptables"]]
-        theirs_now = [rule for rule in added if "-A SHOAL-" not in rule and "-N SHOAL-" not in rule]
-        assert len(theirs_now) == 1
-        assert theirs_now[0].startswith('-A DOCKER-USER -m comment --comment "shoal node private"')
+        [jump] = [rule for rule in added if "-A SHOAL-" not in rule and "-N SHOAL-" not in rule]
+        assert jump.startswith('-A DOCKER-USER -m comment --comment "shoal node private"')
         for pod in (await pods(machine)).values():
             await machine.run("busybox", "wget", "-qO-", f"http://{pod['podIP']}:8080")
+        assert f"{JAEGER} shoal-jaeger" in await machine.run("docker", "ps", "--format", "{{.Image}} {{.Names}}")
+        assert "as one trace: http://127.0.0.1:16686/trace/" in shown
 
         await machine.shoal("down")
+        assert await machine.run("docker", "ps", "-a", "--format", "{{.Names}}") == "theirs\n"
         after = await machine.state()
         after["mounts"].remove(
             "/run/docker/netns/default"
         )  # the engine's own handle on the host's network, until it ends
         assert after | {"run": []} == before | {"run": []}  # its own files under /run come and go
-        assert "theirs" in await machine.run("docker", "ps")
-    finally:
-        theirs.terminate()
-        await theirs.wait()
+
+
+async def test_a_user_who_may_use_docker_needs_no_root(machine: Private) -> None:
+    """The agent lets the engine make the network then. (The capability only lets it read this checkout.)"""
+    read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    shoal = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *read, sys.executable, "-m", "shoal.cli"]
+    await machine.run("install", "-d", "-o", "65534", "/run/nobody")
+    env = {"SHOAL_HOME": "/run/nobody/shoal", "HOME": "/run/nobody"}
+    async with their_docker(machine):
+        await machine.run("chmod", "666", "/run/docker.sock")
+        before = await machine.state()
+        networks = await machine.run("docker", "network", "ls", "--format", "{{.Name}}")
+
+        assert "the example runs: 4 pods" in await machine.run(*shoal, "up", env=env)
+        await machine.run(*shoal, "down", env=env)
+
+        assert await machine.run("docker", "ps", "-a", "--format", "{{.Names}}") == "theirs\n"
+        assert await machine.run("docker", "network", "ls", "--format", "{{.Name}}") == networks
+        assert await machine.state() | {"run": []} == before | {"run": []}
 
 
 async def test_down_after_the_supervisor_was_killed_leaves_nothing_either(machine: Private) -> None:
@@ -146,12 +180,58 @@ async def test_down_after_the_supervisor_was_killed_leaves_nothing_either(machin
 
     await machine.shoal("down")
     assert await machine.state() == before
-    assert "the example runs" in await machine.shoal("up")
+
+
+async def test_up_after_everything_of_ours_was_killed_goes_on_where_it_was(machine: Private) -> None:
+    await machine.shoal("up")
+    first = await pods(machine)
+    for pid in machine.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while machine.processes():
+            await asyncio.sleep(0.05)
+
+    shown = await machine.shoal("up")  # the bridge of before is there still: its range is ours, not in the way
+
+    assert "replicaset/hello unchanged" in shown
+    assert "overlaps" not in shown
+    now = await pods(machine)
+    assert set(now) == set(first)
+    assert record(machine).cluster_cidr == "10.208.0.0/12"
+    for pod in now.values():
+        await machine.run("busybox", "wget", "-qO-", f"http://{pod['podIP']}:8080")
+
+
+async def test_a_range_that_a_store_depends_on_is_not_changed_in_silence(machine: Private) -> None:
+    await machine.shoal("up", "--no-example")
     await machine.shoal("down")
+    await machine.run("ip", "address", "add", "10.210.7.1/24", "dev", "eth0")
+
+    said = await machine.shoal("up", check=False)
+    assert "10.208.0.0/12 overlaps 10.210.7.0/24, which this machine uses; `shoal down --purge`" in said
+    await machine.shoal("down", "--purge")
+    assert "processes run" in await machine.shoal("up", "--no-example")
+
+
+async def test_in_the_foreground_logs_are_shown_and_sigint_ends_it_all(machine: Private) -> None:
+    before = await machine.state()
+    process = await asyncio.create_subprocess_exec(
+        *machine.command(SHOAL, "up", "--no-example", "--foreground"), env=machine.env, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while b"api " not in (line := await process.stdout.readline()) or b"ready" not in line:
+            assert line
+    process.send_signal(signal.SIGINT)
+    await process.stdout.read()
+    assert await process.wait() == 0
+    assert await machine.state() == before
 
 
 async def test_without_engine_and_root_one_sentence_says_what_to_do(machine: Private) -> None:
-    home = {"SHOAL_HOME": str(machine.directory / "nobody")}
+    await machine.run("install", "-d", "-o", "65534", "/run/nobody")
+    home = {"SHOAL_HOME": "/run/nobody/shoal"}
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     said = await machine.run(*nobody, sys.executable, "-m", "shoal.cli", "up", check=False, env=home)
 

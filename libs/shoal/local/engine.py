@@ -10,7 +10,7 @@ socket, pidfile, configuration file and cgroup.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,9 +58,11 @@ def machine_wide(name: str, directory: Path, usual: Path) -> str:
     return f"{name}.{hashlib.blake2b(str(directory).encode(), digest_size=4).hexdigest()}"
 
 
-def find(env: dict[str, str] | None = None) -> str | None:
-    """The unix socket of an engine that answers already: DOCKER_HOST, else the usual place."""
-    where = (os.environ if env is None else env).get("DOCKER_HOST", "")
+def find(own: str, env: Mapping[str, str] = os.environ) -> str | None:
+    """The unix socket of an engine that answers already: DOCKER_HOST, else the usual place. `own`: the socket of ours,
+    which does not count (`eval "$(shoal env)"` may have pointed there).
+    """
+    where = env.get("DOCKER_HOST", "").replace(f"unix://{own}", "")
     if where and not where.startswith("unix://"):
         raise Unavailable(f"DOCKER_HOST is {where}: an engine elsewhere cannot be a node of a local cluster; unset it")
     path = where.removeprefix("unix://") or DEFAULT_SOCKET
@@ -134,6 +136,7 @@ def engine(spec: EngineSpec, keeper_pid: int, *, program: str, needs: list[str])
     argv += ["--exec-root", str(spec.exec_root), "--pidfile", f"{spec.exec_root}.pid", "--log-level", "warn"]
     argv += ["-H", f"unix://{spec.socket}"]
     argv += ["-H", "unix:///run/docker.sock"] if spec.own_network else ["--bridge=none", "--iptables=false"]
+    argv += ["--exec-opt", "native.cgroupdriver=cgroupfs"]  # on v2 with systemd it would be systemd, and its slices
     argv += [f"--cgroup-parent=/{spec.name}"] if own else []
     prepare = ["/bin/sh", "-c", PREPARE, str(spec.exec_root), str(spec.directory / "docker")]
     return Program(
@@ -178,4 +181,4 @@ def require(*, why: str, say: Callable[[str], None] = lambda _: None) -> None:
     """
     if os.geteuid() != 0:
         raise Unavailable(f"no engine answers, and only root can start one: start Docker, or run this as root ({why})")
-    packages.install(packages.missing(COMMANDS), why=why, say=say)
+    packages.install([*packages.missing(COMMANDS), *packages.apparmor()], why=why, say=say)

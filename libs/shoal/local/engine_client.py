@@ -4,7 +4,7 @@ has aiodocker, a supervisor and a command line that must start quickly have this
 
 import http.client
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -81,6 +81,31 @@ class EngineClient:
         query = [("fromSrc", "-"), ("repo", repository), ("tag", tag), *(("changes", c) for c in changes)]
         self.call("POST", "/images/create", query=query, body=tar)
 
+    def images_of(self, repositories: str) -> list[str]:
+        """Tags of the images whose repository matches (`jaegertracing/*`)."""
+        filters = msgspec.json.encode({"reference": [repositories]}).decode()
+        return [
+            tag
+            for image in self.call("GET", "/images/json", query=[("filters", filters)])
+            for tag in image["RepoTags"] or ()
+        ]
+
+    def start_container(
+        self, name: str, image: str, command: Sequence[str], env: Mapping[str, str], labels: Mapping[str, str]
+    ) -> str:
+        """In the host's network; its id."""
+        body = {
+            "Image": image,
+            "Cmd": list(command),
+            "Env": [f"{key}={value}" for key, value in env.items()],
+            "Labels": dict(labels),
+            "HostConfig": {"NetworkMode": "host", "RestartPolicy": {"Name": "on-failure"}},
+        }
+        query = [("name", name)]
+        created = str(self.call("POST", "/containers/create", query=query, body=msgspec.json.encode(body))["Id"])
+        self.call("POST", f"/containers/{created}/start")
+        return created
+
     def containers(self, **labels: str) -> list[str]:
         """Ids of all containers, running or not, that carry these labels ("" = any value)."""
         query = [("all", "1"), ("filters", _label_filter(labels))]
@@ -90,8 +115,12 @@ class EngineClient:
         """By force, with its anonymous volumes; gone already is fine."""
         self.call("DELETE", f"/containers/{container}", query=[("force", "1"), ("v", "1")], accept=(404, 409))
 
-    def networks(self, **labels: str) -> list[str]:
-        return [n["Id"] for n in self.call("GET", "/networks", query=[("filters", _label_filter(labels))])]
+    def networks(self) -> dict[str, list[str]]:
+        """Subnets by name."""
+        return {
+            n["Name"]: [c.get("Subnet", "") for c in (n.get("IPAM") or {}).get("Config") or ()]
+            for n in self.call("GET", "/networks")
+        }
 
     def remove_network(self, network: str) -> None:
         self.call("DELETE", f"/networks/{network}", accept=(404,))

@@ -1,4 +1,7 @@
-"""A Jaeger beside the cluster, if its binary is on this machine: takes OTLP, shows traces. Listens on one address alone."""
+"""A Jaeger beside the cluster, if its binary or its image is on this machine: takes OTLP, shows traces.
+
+It listens on one address alone.
+"""
 
 import os
 import shutil
@@ -8,11 +11,14 @@ import msgspec
 
 from shoal.local.cluster import Wrap, plain
 from shoal.local.engine import path_env
+from shoal.local.engine_client import EngineClient
 from shoal.local.program import Program
 from shoal.local.ranges import free_port
 
 BINARIES = ("jaeger-all-in-one", "all-in-one")  # of Jaeger 1; what `go install …/cmd/all-in-one` leaves
+IMAGES = ("jaeger", "all-in-one")  # of versions 2 and 1
 PROGRAM = "jaeger"
+ENV = {"COLLECTOR_OTLP_ENABLED": "true", "SPAN_STORAGE_TYPE": "memory"}
 TRACES_MAX = 20_000  # kept in memory, the oldest go
 
 
@@ -23,8 +29,11 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Jaeger(msgspec.Struct, frozen=True, kw_only=True):
-    binary: str
+    """Of the binary, else of the image."""
+
     host: str
+    binary: str = ""
+    image: str = ""
     ports: Ports = Ports()
 
     @property
@@ -42,15 +51,26 @@ class Jaeger(msgspec.Struct, frozen=True, kw_only=True):
         return Program(
             name=PROGRAM,
             argv=wrap([self.binary, *_flags(self.host, self.ports)]),
-            env={
-                "PATH": path_env(),
-                "COLLECTOR_OTLP_ENABLED": "true",
-                "SPAN_STORAGE_TYPE": "memory",
-                "JAEGER_DISABLED": "true",
-            },
+            env={"PATH": path_env()} | ENV,
             ready=f"port:{self.host}:{self.ports.otlp_http}",
             ready_seconds=20,
         )
+
+    def start_container(self, engine: EngineClient, name: str, label: str) -> None:
+        """Blocking; one of that name is replaced. An image of Jaeger 2 knows no flags, but keeps to `host` as well."""
+        engine.remove_container(name)
+        command = [] if _is_v2(self.image) else _flags(self.host, self.ports)
+        engine.start_container(name, self.image, command, ENV | {"JAEGER_LISTEN_HOST": self.host}, {label: "jaeger"})
+
+
+def find_image(engine: EngineClient) -> str:
+    """A tag of an image of Jaeger that the engine has; "" if it has none."""
+    found = [tag for tag in engine.images_of("jaegertracing/*") if tag.rpartition(":")[0].rpartition("/")[2] in IMAGES]
+    return max(found, default="")
+
+
+def _is_v2(image: str) -> bool:
+    return image.rpartition(":")[0].endswith("/jaeger")
 
 
 def find_binary() -> str | None:

@@ -5,10 +5,12 @@ Everything it knows lies in one directory: `local.json`, the supervisor's files,
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import re
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -20,12 +22,13 @@ from shoal.local.cluster import ClusterSpec
 from shoal.local.control import Control, launch, leftovers
 from shoal.local.engine import EngineSpec
 from shoal.local.engine_client import EngineClient
-from shoal.local.jaeger import Jaeger, find_binary, free_ports
+from shoal.local.jaeger import Jaeger, Ports, find_binary, find_image, free_ports
 from shoal.local.program import Program, Report, State
 from shoal.wire import RegisterReply
 
 HOST = "127.0.0.1"
 NATS_PORT = 4222  # if it is free
+JAEGER_CONTAINER, LABEL = "shoal-jaeger", "io.shoal.local"
 KEEPER, ENGINE = "keeper", "engine"
 READY_SECONDS = 90.0
 ROOT_HOME = Path("/var/lib/shoal/local")
@@ -87,29 +90,34 @@ class Machine:
         Raises: Unavailable with one sentence.
         """
         old = read_record()
-        found = await asyncio.to_thread(engine.find)
+        found = await asyncio.to_thread(engine.find, str(_own_engine(home()).socket))
         if found is None:
             await asyncio.to_thread(engine.require, why="to run containers", say=say)
         elif os.geteuid() == 0:
             lacking = packages.missing(("nft", "ip", "nsenter"))
             await asyncio.to_thread(packages.install, lacking, why="to plumb pods", say=say)
-        candidates = (
-            [cluster_cidr] if cluster_cidr else [*([old.cluster_cidr] if old else []), *ranges.CLUSTER_CANDIDATES]
-        )
-        network, reasons = ranges.pick(candidates, await asyncio.to_thread(ranges.taken))
-        for reason in reasons:
-            say(reason)
-        binary = find_binary()
+        where = Path(os.path.abspath(store) if store else old.store if old else home() / "store")  # noqa: ASYNC240, PTH100
+        network = await asyncio.to_thread(_pick_range, old, where, cluster_cidr, say)
+        traced = await asyncio.to_thread(_find_jaeger, found)
         record = LocalRecord(
-            node=node or (old.node if old else "") or socket.gethostname().lower(),
+            node=node or (old.node if old else "") or node_name(socket.gethostname()),
             port=ranges.free_port(old.port if old else NATS_PORT),
-            store=os.path.abspath(store) if store else (old.store if old else str(home() / "store")),  # noqa: ASYNC240, PTH100
-            cluster_cidr=str(network),
+            store=str(where),
+            cluster_cidr=network,
             socket=found or str(_own_engine(home()).socket),
             own_engine=found is None,
-            jaeger=Jaeger(binary=binary, host=HOST, ports=free_ports(HOST)) if binary else None,
+            jaeger=traced,
         )
         return cls(record)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def locked() -> Iterator[None]:
+        """One `up` or `down` at a time."""
+        home().mkdir(parents=True, exist_ok=True)
+        with (home() / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     async def start(self, say: Say) -> None:
         """Start what was planned; returns when every process is ready and the engine has the images."""
@@ -129,6 +137,9 @@ class Machine:
         await self.control.add(self._programs(keeper))
         if self.record.own_engine:
             await self.control.wait([ENGINE], seconds=READY_SECONDS)
+        if self.record.jaeger and self.record.jaeger.image:
+            client = EngineClient(self.record.socket)
+            await asyncio.to_thread(self.record.jaeger.start_container, client, JAEGER_CONTAINER, LABEL)
         made = await asyncio.to_thread(images.build, EngineClient(self.record.socket))
         if made:
             say(f"built {', '.join(made)}")
@@ -176,7 +187,7 @@ class Machine:
             )
             for process in cluster.NODE
         ]
-        traced = [self.record.jaeger.program()] if self.record.jaeger else []
+        traced = [self.record.jaeger.program()] if self.record.jaeger and self.record.jaeger.binary else []
         return [cluster.nats(spec), *traced, *(cluster.control(spec, p) for p in cluster.CONTROL), *node]
 
     # --- where it is ----------------------------------------------------------------------------------------------------
@@ -238,8 +249,13 @@ class Machine:
 
     def _sweep_containers(self) -> None:
         client = EngineClient(self.record.socket)
-        if (uid := self.cluster_uid()) and client.answers():
+        if not client.answers():
+            return
+        if uid := self.cluster_uid():
             sweep.containers(client, self.record.node, uid)
+            sweep.engine_networks(client, self.record.cluster_cidr)
+        if self.record.jaeger and self.record.jaeger.image:
+            client.remove_container(JAEGER_CONTAINER)
 
     def _sweep_processes(self) -> None:
         """What a supervisor that was killed left running, and what is left of an engine of our own."""
@@ -249,6 +265,43 @@ class Machine:
     def _purge(self) -> None:
         shutil.rmtree(self.record.store, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def node_name(hostname: str) -> str:
+    """A host name as a name for a node: RFC 1123 (lower case, no underscores)."""
+    return re.sub(r"[^a-z0-9.-]+", "-", hostname.lower()).strip("-.")[:63] or "node"
+
+
+def _pick_range(old: LocalRecord | None, store: Path, asked: str, say: Say) -> str:
+    """The cluster's range. One that has a store keeps its range: its node and its pods have addresses from there.
+
+    Raises: Unavailable if none is free, or the kept one no longer is.
+    """
+    own = sweep.own_bridges(old.cluster_cidr) if old else []
+    taken = ranges.taken(skip_devices=own)
+    kept = old.cluster_cidr if old and str(store) == old.store and (store / "jetstream").exists() else ""
+    if kept and asked not in ("", kept):
+        raise Unavailable(
+            f"this cluster's addresses are from {kept}; `shoal down --purge` lets it start anew with {asked}"
+        )
+    try:
+        network, reasons = ranges.pick([kept or asked] if kept or asked else ranges.CLUSTER_CANDIDATES, taken)
+    except Unavailable as error:
+        if not kept:
+            raise
+        raise Unavailable(f"{error.message}; `shoal down --purge` lets the cluster start anew with another") from error
+    for reason in reasons:
+        say(reason)
+    return str(network)
+
+
+def _find_jaeger(socket_path: str | None) -> Jaeger | None:
+    """Its binary, or its image in an engine that runs already (ours begins empty)."""
+    if binary := find_binary():
+        return Jaeger(host=HOST, binary=binary, ports=free_ports(HOST))
+    if socket_path and (image := find_image(EngineClient(socket_path))):
+        return Jaeger(host=HOST, image=image, ports=Ports())
+    return None
 
 
 def _own_engine(directory: Path) -> EngineSpec:

@@ -24,6 +24,15 @@ def missing(commands: Iterable[str]) -> list[str]:
     return [COMMANDS[command] for command in commands if which(command) is None]
 
 
+def apparmor(enabled: Path = Path("/sys/module/apparmor/parameters/enabled")) -> list[str]:
+    """Where the kernel has AppArmor an engine loads its profile by this program, or starts nothing; it is not depended on."""
+    try:
+        on = enabled.read_text().strip() == "Y"
+    except OSError:
+        return []
+    return ["apparmor"] if on and which("apparmor_parser") is None else []
+
+
 def which(command: str) -> str | None:
     """Also in the sbin directories, which a plain user's PATH lacks."""
     return shutil.which(command) or shutil.which(command, path="/usr/local/sbin:/usr/sbin:/sbin")

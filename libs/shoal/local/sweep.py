@@ -29,19 +29,30 @@ HOOKS = ("DOCKER-USER", "FORWARD")
 
 
 def containers(engine: EngineClient, node: str, cluster_uid: str) -> int:
-    """Remove every container (and network) of that node of that cluster; how many containers there were."""
-    labels = {names.CONTAINER_NODE: node, names.CONTAINER_CLUSTER: cluster_uid}
-    found = engine.containers(**labels)
+    """Remove every container of that node of that cluster; how many there were."""
+    found = engine.containers(**{names.CONTAINER_NODE: node, names.CONTAINER_CLUSTER: cluster_uid})
     with ThreadPoolExecutor(AT_ONCE) as threads:
         list(threads.map(engine.remove_container, found))
-    for network in engine.networks(**labels):
-        engine.remove_network(network)
     return len(found)
+
+
+def engine_networks(engine: EngineClient, cluster_cidr: str) -> None:
+    """What the agent made where it could not plumb pods itself."""
+    for name, subnets in engine.networks().items():
+        if BRIDGE.fullmatch(name) and any(_within(subnet, cluster_cidr) for subnet in subnets):
+            engine.remove_network(name)
+
+
+def _within(subnet: str, cidr: str) -> bool:
+    try:
+        return IPv4Network(subnet).subnet_of(IPv4Network(cidr))
+    except ValueError:  # IPv6, or none
+        return False
 
 
 def network(cluster_cidr: str, node: str) -> None:
     cidr = IPv4Network(cluster_cidr)
-    for bridge in bridges(_json("ip", "-4", "-json", "address"), cidr):
+    for bridge in own_bridges(cluster_cidr):
         for port in _json("ip", "-json", "link", "show", "master", bridge):
             _run("ip", "link", "del", port["ifname"])
         _run("ip", "link", "del", bridge)
@@ -63,6 +74,11 @@ def bridges(addresses: Iterable[dict[str, Any]], cidr: IPv4Network) -> list[str]
         if BRIDGE.fullmatch(link.get("ifname", ""))
         and any(IPv4Address(a["local"]) in cidr for a in link.get("addr_info", ()))
     ]
+
+
+def own_bridges(cluster_cidr: str) -> list[str]:
+    """Bridges of ours that are there now: a cluster that was not taken down left them."""
+    return bridges(_json("ip", "-4", "-json", "address"), IPv4Network(cluster_cidr))
 
 
 def jumps(listing: str, node: str) -> list[tuple[list[str], str]]:

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from cyclopts import Parameter
 
@@ -29,16 +30,18 @@ def up(
 ) -> None:
     """Start a whole cluster on this machine: an engine if none answers, nats-server, every process, and an example."""
     progress = Progress()
-    machine, trace = asyncio.run(_up(progress, store, node, cluster_cidr, example=example))
+    with Machine.locked():
+        machine = asyncio.run(_up(progress, store, node, cluster_cidr))
     os.environ.update(machine.environment())
-    if example:
+    ran = asyncio.run(_run_example(machine, progress)) if example else None
+    if ran is not None:
         _show_pods()
-    _say_what_next(machine, trace)
+    _say_what_next(machine, ran)
     if foreground:
         _stay(machine, progress)
 
 
-async def _up(progress: Progress, store: str, node: str, cluster_cidr: str, *, example: bool) -> tuple[Machine, str]:
+async def _up(progress: Progress, store: str, node: str, cluster_cidr: str) -> Machine:
     record = read_record()
     if record is not None and (machine := Machine(record)).running:
         progress.note(f"a cluster runs here already ({machine.nats_url}); what is down in it is started")
@@ -49,7 +52,7 @@ async def _up(progress: Progress, store: str, node: str, cluster_cidr: str, *, e
     told: set[str] = set()
     await machine.wait(lambda reports: _show_processes(progress, reports, told))
     progress.done(f"{len(await machine.control.status())} processes run; nats-server listens on {machine.nats_url}")
-    return machine, await _run_example(machine, progress) if example else ""
+    return machine
 
 
 def _show_processes(progress: Progress, reports: Mapping[str, Report], told: set[str]) -> None:
@@ -62,8 +65,15 @@ def _show_processes(progress: Progress, reports: Mapping[str, Report], told: set
         progress.running(f"waiting for {', '.join(waiting)}")
 
 
-async def _run_example(machine: Machine, progress: Progress) -> str:
-    """Apply it and wait until it runs; the trace id of that wish."""
+class _Ran(NamedTuple):
+    """`trace`: id of the wish's trace, "" if nothing was changed by it. `address`: of one of its web servers."""
+
+    trace: str
+    address: str
+
+
+async def _run_example(machine: Machine, progress: Progress) -> _Ran:
+    """Apply it and wait until it runs."""
     from shoal.bus.connection import connect
     from shoal.cli.up import example
     from shoal.client import Client
@@ -81,9 +91,10 @@ async def _run_example(machine: Machine, progress: Progress) -> str:
             for result in results:
                 progress.done(f"{result.kind.lower()}/{result.name} {result.result}")
             wanted = example.wanted_pods(manifest)
-            await example.wait(client, wanted, progress.running)
+            address = await example.wait(client, wanted, progress.running)
             progress.done(f"the example runs: {wanted} pods")
-            return trace.trace_id(span.traceparent)
+            changed = any(result.result != "unchanged" for result in results)
+            return _Ran(trace.trace_id(span.traceparent) if changed else "", address)
     finally:
         trace.shutdown()
 
@@ -95,19 +106,24 @@ def _show_pods() -> None:
     run(["get", "pods", "-o", "wide"])
 
 
-def _say_what_next(machine: Machine, trace: str) -> None:
+def _say_what_next(machine: Machine, ran: _Ran | None) -> None:
     jaeger = machine.record.jaeger
-    if jaeger and trace:
-        print(f"\nFrom the wish to the running containers, as one trace: {jaeger.trace_url(trace)}")
-    print(
-        "\nWhat to try next:\n"
-        '  eval "$(shoal env)"                 point any NATS client at this cluster\n'
-        "  curl http://POD-IP:8080             ask one of the pods above\n"
-        "  shoal scale rs hello --replicas 5   have more of them\n"
-        "  shoal delete pod clock              and `shoal get pods -w` beside it\n"
-        "  shoal logs -f clock -c writer       follow what a container writes\n"
-        "  shoal down                          stop it all, and leave nothing behind"
-    )
+    if jaeger and ran and ran.trace:
+        print(f"\nFrom the wish to the running containers, as one trace: {jaeger.trace_url(ran.trace)}")
+    steps = {'eval "$(shoal env)"': "point any NATS client at this cluster"}
+    if ran is not None:
+        fetch = "curl" if shutil.which("curl") else "busybox wget -qO-"
+        steps |= {
+            f"{fetch} http://{ran.address}:8080": "ask one of the pods above",
+            "shoal scale rs hello --replicas 5": "have more of them",
+            "shoal delete pod clock": "and `shoal get pods -w` beside it",
+            "shoal logs -f clock -c writer": "follow what a container writes",
+        }
+    steps["shoal down"] = "stop it all, and leave nothing behind"
+    width = max(map(len, steps))
+    print("\nWhat to try next:")
+    for command, why in steps.items():
+        print(f"  {command.ljust(width)}   {why}")
 
 
 def _stay(machine: Machine, progress: Progress) -> None:
@@ -134,7 +150,8 @@ def down(
     machine = Machine(record)
     was = machine.running
     progress.running("stopping")
-    asyncio.run(machine.stop(purge=purge))
+    with Machine.locked():
+        asyncio.run(machine.stop(purge=purge))
     kept = "" if purge else f"; what it knows is kept in {record.store} (--purge deletes it)"
     progress.done(f"{'the cluster is down' if was else 'no cluster ran; what was left is gone'}{kept}")
 

@@ -22,7 +22,7 @@ class _Condition(msgspec.Struct):
 
 
 class _Status(msgspec.Struct):
-    phase: str = "Pending"
+    podIP: str = ""  # noqa: N815
     conditions: list[_Condition] = []
 
 
@@ -58,8 +58,8 @@ async def apply(client: Client, manifest: str, traceparent: str) -> list[wire.Do
     return reply.results
 
 
-async def wait(client: Client, wanted: int, show: Callable[[str], None]) -> None:
-    """Until that many pods of the example are ready.
+async def wait(client: Client, wanted: int, show: Callable[[str], None]) -> str:
+    """Until that many pods of the example are ready; the address of a web server among them.
 
     Raises: Unavailable with what they wait for, after 90 s.
     """
@@ -71,13 +71,14 @@ async def wait(client: Client, wanted: int, show: Callable[[str], None]) -> None
                 _keep(pods, raw)
             show(_line(pods, wanted))
             if _running(pods) >= wanted:
-                return
+                return _address(pods)
             since = listed.metadata.get("resourceVersion", "")
             async for event in client.watch("pods", NAMESPACE, since=since, label_selector=SELECTOR):
                 _keep(pods, event.object, gone=event.type == "DELETED")
                 show(_line(pods, wanted))
                 if _running(pods) >= wanted:
-                    return
+                    return _address(pods)
+            raise Unavailable("the watch of the example's pods ended")
     except TimeoutError:
         why = await _why(client, pods)
         raise Unavailable(f"the example does not run after {RUN_SECONDS:.0f} s: {_line(pods, wanted)}{why}") from None
@@ -111,6 +112,11 @@ def _keep(pods: dict[str, _Pod], raw: msgspec.Raw, *, gone: bool = False) -> Non
 
 def _running(pods: Mapping[str, _Pod]) -> int:
     return sum(pod.ready for pod in pods.values())
+
+
+def _address(pods: Mapping[str, _Pod]) -> str:
+    """Of the last by name: the ReplicaSet's come after the clock."""
+    return max(pods.items())[1].status.podIP if pods else ""
 
 
 def _line(pods: Mapping[str, _Pod], wanted: int) -> str:
