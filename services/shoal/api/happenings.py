@@ -28,7 +28,7 @@ from shoal.wire import EventsRequest, GetRequest, ListReply, ListRequest, WatchE
 
 EVENTS = by_resource("events")
 GATHER_S = 0.05  # what is told together is read once
-STORED_WITHIN = 10  # times that
+LOOK_EVERY_S = 0.5  # what passes by is stored a moment later, or passed by just before we listened
 
 
 class Happenings:
@@ -106,19 +106,11 @@ class Happenings:
             if found or left <= 0:
                 return WatchReply(revision=str(max(revision, since)), events=found)
             with suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(min(left, LOOK_EVERY_S)):
                     await passed.wait()
-            passed.clear()
-            entries, revision = await self._newer(filters, revision)
-
-    async def _newer(self, filters: Sequence[str], than: int) -> tuple[list[Entry], int]:
-        """What passed by is stored a moment later."""
-        for _ in range(STORED_WITHIN):
-            await asyncio.sleep(GATHER_S)
+                    passed.clear()
+                    await asyncio.sleep(GATHER_S)
             entries, revision = await self._store.events(*filters)
-            if revision > than:
-                break
-        return entries, revision
 
     def _filters(self, namespace: str) -> list[str]:
         """Events of objects without a namespace are listed in `default`, where Kubernetes keeps them."""

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from shoal.api.manifests import GROUP
 from shoal.api.service import Settings, serve
 from shoal.bus.connection import Bus
 from shoal.client import Client
+from shoal.names import leader
+from shoal.store.store import Store
 
 StartApi = Callable[..., Awaitable["asyncio.Task[None]"]]
 
@@ -41,8 +44,12 @@ async def start_api(bus: Bus) -> AsyncIterator[StartApi]:
 
 
 @pytest_asyncio.fixture
-async def api(start_api: StartApi) -> "asyncio.Task[None]":
-    return await start_api()
+async def api(start_api: StartApi, store: Store) -> "asyncio.Task[None]":
+    """One api, which leads: it writes nothing more of its own."""
+    task = await start_api()
+    while await store.get(leader(GROUP)) is None:
+        await asyncio.sleep(0.01)
+    return task
 
 
 @pytest.fixture
