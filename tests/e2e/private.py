@@ -64,9 +64,12 @@ class Private:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for pid in self.processes():  # a test that failed half-way
+        for pid in self.processes():  # a test that failed half-way, or ends so
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for cgroup in self._cgroups():
+            cgroups.kill(cgroup)
+            cgroups.remove(cgroup.name)
         self._keeper.kill()
         await self._keeper.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -110,14 +113,16 @@ class Private:
                 line.split()[4] for line in Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
             ],
             "run": sorted((await self.run("find", "/run")).splitlines()),
-            "cgroups": sorted(str(c) for h in cgroups.hierarchies() for c in h.glob("shoal-*.*") if self._ours(c)),
+            "cgroups": [str(c) for c in self._cgroups()],
             "processes": [str(pid) for pid in self.processes()],
         }
 
-    def _ours(self, cgroup: Path) -> bool:
-        """Named after a folder of ours, which may be gone by now."""
+    def _cgroups(self) -> list[Path]:
+        """Named after a folder of ours (engine.machine_wide), which may be gone by now."""
         folders = [self.directory / "home", *(self.directory / "labs" / name for name in LABS)]
-        return any(cgroup.name.endswith(machine_wide("", folder, Path())) for folder in folders)
+        ends = {machine_wide("", folder, Path()) for folder in folders}
+        found = (c for h in cgroups.hierarchies() for c in h.glob("shoal-*.*"))
+        return sorted(c for c in found if c.name[c.name.rindex(".") :] in ends)
 
     def processes(self) -> list[int]:
         """All that work in our folder, by their command line, environment or root's network."""

@@ -8,6 +8,7 @@ import io
 import re
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -54,12 +55,12 @@ def examples(version: str) -> tuple[Image, ...]:
     )
 
 
-def build(engine: EngineClient) -> list[str]:
+def build(engine: EngineClient, say: Callable[[str], None] = lambda _: None) -> list[str]:
     """Make sure that the engine has the example images; the names of those that had to be made.
 
     Raises: Unavailable if there is no busybox and it cannot be installed.
     """
-    applets, version = busybox()
+    applets, version = busybox(say)
     made = []
     for image in examples(version):
         tar = rootfs(applets, image.files)
@@ -73,10 +74,10 @@ def build(engine: EngineClient) -> list[str]:
     return made
 
 
-def busybox() -> tuple[list[str], str]:
+def busybox(say: Callable[[str], None] = lambda _: None) -> tuple[list[str], str]:
     """Its applets, and its version as `1.35`. Installs it if it is missing and we may."""
     if not BUSYBOX.exists() or not _static():
-        packages.install(["busybox-static"], why="to build the example images")
+        packages.install(["busybox-static"], why="to build the example images", say=say)
     applets = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
     banner = subprocess.run([BUSYBOX], capture_output=True, text=True, check=True).stdout
     found = re.search(r"v(\d+\.\d+)", banner)

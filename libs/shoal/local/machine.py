@@ -140,7 +140,7 @@ class Machine:
         if self.record.jaeger and self.record.jaeger.image:
             client = EngineClient(self.record.socket)
             await asyncio.to_thread(self.record.jaeger.start_container, client, JAEGER_CONTAINER, LABEL)
-        made = await asyncio.to_thread(images.build, EngineClient(self.record.socket))
+        made = await asyncio.to_thread(images.build, EngineClient(self.record.socket), say)
         if made:
             say(f"built {', '.join(made)}")
 
