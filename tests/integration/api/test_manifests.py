@@ -490,23 +490,27 @@ async def test_a_server_killed_and_restarted_loses_no_acknowledged_manifest(own_
         api = asyncio.create_task(serve(config, on_ready=ready.set))
         await asyncio.wait_for(ready.wait(), 15)
         acknowledged: list[str] = []
+        enough = asyncio.Event()
 
         async def publish() -> None:
-            for i in range(60):
+            for i in range(10_000):
+                if enough.is_set():
+                    return
                 try:
-                    await client.publish(pod(f"p{i:03d}"))
-                    acknowledged.append(f"p{i:03d}")
+                    await client.publish(pod(f"p{i:04d}"))
+                    acknowledged.append(f"p{i:04d}")
                 except Unavailable:
                     await asyncio.wait_for(bus.connected.wait(), 15)
 
         publishing = asyncio.create_task(publish())
-        for _ in range(2):
-            while not acknowledged:
+        for kill in (1, 2, 3):
+            while len(acknowledged) < 10 * kill:
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
             await own_server.kill()
             await own_server.start()
+        enough.set()
         await publishing
+        await asyncio.wait_for(bus.connected.wait(), 15)
         last = await client.publish(pod("last"))
         assert (await client.outcome(last, timeout=30)).error is None
         found = set(await names(client, "pods"))
