@@ -3,10 +3,11 @@
 The mends, all against 2.16.0:
 
 - any `-ERR` but a permission violation closes the client for good: here it reconnects, for ever;
-- an exception that the reconnect loop does not expect ends that loop silently: here it goes on;
+- an exception that the reconnect loop or the read loop does not expect ends that loop silently: here it goes on;
 - a connection that is cut off (packets vanish) is waited for until its buffer is flushed: here it is aborted;
 - what was published but not sent when the connection broke would be sent after the reconnect, long after its sender
-  gave up: here it is dropped (a writer then looks at what is stored, and decides anew).
+  gave up: here it is dropped (a writer then looks at what is stored, and decides anew);
+- a task that is cancelled while it waits for room in the buffer goes on as if it had not been: here it ends.
 """
 
 import asyncio
@@ -32,9 +33,21 @@ class NatsClient(Client):
         else:
             await self._process_op_err(nats_errors.Error(err_msg))
 
+    async def _read_loop(self) -> None:
+        await super()._read_loop()
+        if self.is_connected and self._reading_task is asyncio.current_task():
+            await self._process_op_err(nats_errors.Error("the read loop ended"))
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        done = await super()._flush_pending(force_flush)
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return done
+
     async def _attempt_reconnect(self) -> None:
-        self._pending = []
-        self._pending_data_size = 0
+        self._drop_pending()
         self._abort()
         while not self.is_closed:
             try:
@@ -43,6 +56,14 @@ class NatsClient(Client):
             except Exception as error:  # noqa: BLE001  (whatever it is, the loop must go on)
                 await self._error_cb(error)
                 await asyncio.sleep(random.uniform(0.1, 0.5))
+
+    def _drop_pending(self) -> None:
+        self._pending = []
+        self._pending_data_size = 0
+        while self._flush_queue is not None and not self._flush_queue.empty():
+            waiting = self._flush_queue.get_nowait()
+            if not waiting.done():
+                waiting.set_result(None)
 
     def _abort(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)
