@@ -1,0 +1,161 @@
+"""Netlink's encoding, and against the kernel in a namespace of the test's own."""
+
+import ctypes
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal.net import namespace
+from shoal.net.netlink import (
+    Netlink,
+    NetlinkError,
+    Plumbing,
+    attribute,
+    attributes,
+    delete_link,
+    delete_route,
+    ensure_bridge,
+    link_up,
+    mac_of,
+    nested,
+    new_route,
+    plumb,
+)
+from shoal.net.records import PROTOCOL_SHOAL
+
+
+@given(st.dictionaries(st.integers(1, 100), st.binary(max_size=300), max_size=10))
+def test_attributes_come_back(values: dict[int, bytes]) -> None:
+    packed = b"".join(attribute(kind, value) for kind, value in values.items())
+    assert len(packed) % 4 == 0
+    assert attributes(packed) == values
+    assert attributes(attributes(nested(7, packed))[7]) == values
+
+
+@given(st.binary(max_size=200))
+def test_reading_is_total(data: bytes) -> None:
+    attributes(data)
+
+
+def test_a_mac_follows_from_the_address() -> None:
+    assert mac_of(IPv4Address("10.208.1.2")) == "0a:58:0a:d0:01:02"
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a network namespace of its own")
+
+
+class Spare:
+    """A network namespace without a name; gone when closed."""
+
+    def __init__(self) -> None:
+        libc = ctypes.CDLL(None)
+
+        def make() -> int:
+            assert libc.unshare(namespace.CLONE_NEWNET) == 0
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+        own = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self.fd = namespace.call_in(own, make)
+        os.close(own)
+
+
+@pytest.fixture
+def spare() -> Iterator[int]:
+    made = Spare()
+    yield made.fd
+    os.close(made.fd)
+
+
+@pytest.fixture
+def other() -> Iterator[int]:
+    made = Spare()
+    yield made.fd
+    os.close(made.fd)
+
+
+@needs_root
+def test_a_pod_is_plumbed_and_plumbing_it_again_is_harmless(spare: int, other: int) -> None:
+    gateway = IPv4Interface("10.208.0.1/24")
+    with Netlink(spare) as host:
+        bridge = ensure_bridge(host, "shoaltest", gateway, mtu=1400)
+        assert ensure_bridge(host, "shoaltest", gateway, mtu=1400) == bridge
+        wanted = Plumbing(
+            link="svtest", bridge=bridge, mtu=1400, address=IPv4Interface("10.208.0.5/24"), gateway=gateway.ip
+        )
+        plumb(host, other, wanted)
+        plumb(host, other, wanted)
+        outside = host.link("svtest")
+        assert outside is not None
+        assert (outside.master, outside.up, outside.mtu) == (bridge, True, 1400)
+        with Netlink(other) as inside:
+            eth0 = inside.link("eth0")
+            assert eth0 is not None
+            assert (eth0.up, eth0.mac) == (True, "0a:58:0a:d0:00:05")
+            assert (eth0.index, IPv4Interface("10.208.0.5/24")) in inside.addresses()
+            assert ("0.0.0.0/0", "10.208.0.1") in {(r.destination, r.gateway) for r in inside.routes()}
+            lo = inside.link("lo")
+            assert lo is not None
+            assert lo.up
+        assert ping(other, "10.208.0.1"), "the pod reaches its bridge"
+        assert ping(other, "10.208.0.5"), "and itself"
+        # The bridge vanished (somebody removed it): plumbing again puts the link on the new one.
+        host.send(delete_link(name="shoaltest"))
+        again = ensure_bridge(host, "shoaltest", gateway, mtu=1400)
+        plumb(host, other, Plumbing(**{f: getattr(wanted, f) for f in wanted.__struct_fields__} | {"bridge": again}))
+        outside = host.link("svtest")
+        assert outside is not None
+        assert outside.master == again
+        host.send(delete_link(name="svtest"))
+        host.send(delete_link(name="svtest"))
+
+
+def ping(descriptor: int, address: str) -> bool:
+    command = ["busybox", "ping", "-c", "1", "-W", "5", address]
+    return (
+        namespace.call_in(descriptor, lambda: subprocess.run(command, capture_output=True, check=False)).returncode == 0
+    )
+
+
+@needs_root
+def test_routes_are_added_replaced_listed_and_removed(spare: int) -> None:
+    with Netlink(spare) as host:
+        bridge = ensure_bridge(host, "shoaltest", IPv4Interface("192.0.2.1/24"), mtu=1500)
+        host.send(new_route("10.1.0.0/23", gateway="192.0.2.2", protocol=PROTOCOL_SHOAL))
+        host.send(new_route("10.1.0.0/23", gateway="192.0.2.3", protocol=PROTOCOL_SHOAL))
+        (route,) = host.routes(protocol=PROTOCOL_SHOAL)
+        assert (route.destination, route.gateway, route.link) == ("10.1.0.0/23", "192.0.2.3", bridge)
+        host.send(delete_route(route))
+        host.send(delete_route(route))
+        assert host.routes(protocol=PROTOCOL_SHOAL) == []
+
+
+@needs_root
+def test_a_refusal_names_what_was_refused_and_keeps_nothing_else_back(spare: int) -> None:
+    with Netlink(spare) as host:
+        ensure_bridge(host, "shoaltest", IPv4Interface("192.0.2.1/24"), mtu=1500)
+        with pytest.raises(NetlinkError, match=r"route 10\.9\.0\.0/16 via 198\.51\.100\.1") as caught:
+            host.send(
+                new_route("10.9.0.0/16", gateway="198.51.100.1", protocol=PROTOCOL_SHOAL),
+                new_route("10.1.0.0/16", gateway="192.0.2.2", protocol=PROTOCOL_SHOAL),
+            )
+        assert caught.value.errno == errno.ENETUNREACH
+        assert [r.destination for r in host.routes(protocol=PROTOCOL_SHOAL)] == ["10.1.0.0/16"]
+        with pytest.raises(NetlinkError, match="bring up link 9999"):
+            host.send(link_up(9999))
+        assert host.link("none") is None
+
+
+@needs_root
+def test_a_visit_to_another_namespace_leaves_this_one_where_it_is(spare: int) -> None:
+    before = namespace.own()
+    assert namespace.call_in(spare, lambda: Path("/proc/thread-self/ns/net").stat().st_ino) == namespace.inode(spare)
+    assert namespace.own() == before
+    with pytest.raises(ValueError, match="inside"):
+        namespace.call_in(spare, lambda: int("inside"))
