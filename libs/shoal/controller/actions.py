@@ -231,6 +231,7 @@ def _rfc3339(now: int) -> str:
     return dt.datetime.fromtimestamp(now, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@functools.lru_cache(maxsize=8192)
 def unix_seconds(time: str) -> float:
     """The reverse. Raises: ValueError."""
     return dt.datetime.fromisoformat(time).timestamp()

@@ -81,8 +81,10 @@ class ReplicaSets:
         if stored.deleting:
             return Decision(_tell(stored, active, [], None, now))
         selector = stored.object.spec.selector
-        mine = [p for p in active if matches(selector, p.object.metadata.labels)]
-        released = [p for p in active if not matches(selector, p.object.metadata.labels)]
+        mine: list[Stored[Pod]] = []
+        released: list[Stored[Pod]] = []
+        for pod in active:
+            (mine if matches(selector, pod.object.metadata.labels) else released).append(pod)
         adopted = [p for p in view.ownerless(key.namespace) if _adoptable(p, selector)]
         claims: list[Action] = [Replace(p, _without_owner(p.object, stored.uid)) for p in released]
         claims += [Replace(p, _with_owner(p.object, stored.object)) for p in adopted]
@@ -336,6 +338,8 @@ def _tell(
 def _next_available_s(stored: Stored[ReplicaSet], pods: list[Stored[Pod]], now: float) -> float | None:
     """When the next ready pod has been ready for long enough: nothing else would tell."""
     least = stored.object.spec.min_ready_seconds
+    if not least:
+        return None
     waits = [least - s for p in pods if (s := _ready_for_s(p.object, now)) is not None and s < least]
     return min(waits, default=None)
 

@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 
+import msgspec
 import pytest
 
 from shoal.bus.connection import Bus, connect
 from shoal.config import BusConfig
-from shoal.controller.actions import NOTHING, Decision, EraseEntry, WriteEntry
+from shoal.controller.actions import NOTHING, Absent, Decision, EraseEntry, WriteEntry
 from shoal.controller.lease import Lease
 from shoal.controller.shell import run
 from shoal.errors import Deposed
@@ -100,6 +101,49 @@ async def test_a_conflict_is_looked_at_again(bus: Bus, store: Store, start: Star
         await write(store, "x", b"%d" % i)
 
     await until(store, shows("x", b"19"))
+
+
+class Touchy(Mirror):
+    """Breaks on one key, and asks whether something is absent before it acts on another."""
+
+    name = "touchy"
+    gate = ObjectKey("pods", "default", "gate")
+
+    def decide(self, key: str, view: View, now: float) -> Decision:
+        if key == "poison":
+            raise ValueError("cannot be decided")
+        decision = super().decide(key, view, now)
+        return msgspec.structs.replace(decision, confirm=(Absent(self.gate),)) if key == "careful" else decision
+
+
+async def test_one_broken_key_stops_no_other(bus: Bus, store: Store, start: Start) -> None:
+    await write(store, "poison", b"1")
+    await start([Touchy()], "mirror")
+
+    for i in range(5):
+        await write(store, "poison", b"%d" % i)
+        await write(store, f"good{i}", b"1")
+    await until(store, lambda v: all(shows(f"good{i}", b"1")(v) for i in range(5)))
+
+
+async def test_what_a_read_does_not_confirm_is_not_done_until_it_does(bus: Bus, store: Store, start: Start) -> None:
+    """`gate` lies outside of the controller's filters: its view knows nothing of it, only the read does."""
+    await put(store, a_pod("gate"))
+    touchy = Touchy()
+    await start([touchy], "mirror")
+    await write(store, "careful", b"1")
+    await write(store, "other", b"1")
+    await until(store, shows("other", b"1"))
+    async with asyncio.timeout(10):
+        while touchy.looks < 5:  # it looks again and again, by its backoff
+            await asyncio.sleep(0.01)
+    assert await store.get("shared.out.a.careful") is None
+
+    gate = await store.get("desired.pods.default.gate")
+    assert gate is not None
+    await store.commit([Delete(gate.key, gate.revision)])
+
+    await until(store, shows("careful", b"1"))
 
 
 async def test_a_clean_stop_hands_over_at_once(bus: Bus, store: Store, start: Start) -> None:
