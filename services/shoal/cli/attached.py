@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 
@@ -19,7 +18,7 @@ STDERR = 2
 
 def wants_terminal(context: Context, args: argparse.Namespace) -> bool:
     """-t, where there is a terminal to give (as kubectl, which goes on without)."""
-    if args.tty and args.stdin and not terminal.is_terminal(terminal.stdin()):
+    if args.tty and args.stdin and not terminal.is_terminal(context.stdin.fileno()):
         context.note("Unable to use a TTY - input is not a terminal or the right kind of file")
         return False
     return bool(args.tty)
@@ -28,8 +27,9 @@ def wants_terminal(context: Context, args: argparse.Namespace) -> bool:
 async def joined(context: Context, start: Callable[[ExecRequest], Awaitable[Session]], request: ExecRequest) -> int:
     """Until the process ends; its exit code. Raises: ShoalError; BrokenPipeError if nobody reads."""
     context.flush()
-    stdin = terminal.stdin() if request.stdin or request.tty else -1
-    window = next((fd for fd in (1, stdin, 2) if fd >= 0 and terminal.is_terminal(fd)), -1)
+    stdin = context.stdin.fileno() if request.stdin or request.tty else -1
+    stdout, stderr = context.out.fileno(), context.err.fileno()
+    window = next((fd for fd in (stdout, stdin, stderr) if fd >= 0 and terminal.is_terminal(fd)), -1)
     width, height = terminal.size(window)
     async with await start(msgspec.structs.replace(request, width=width, height=height)) as session:
         with ExitStack() as stack:
@@ -39,7 +39,7 @@ async def joined(context: Context, start: Callable[[ExecRequest], Awaitable[Sess
                 stack.enter_context(terminal.raw(stdin))
             typing = asyncio.create_task(terminal.feed(stdin, session), name="stdin") if request.stdin else None
             try:
-                await _copy(session)
+                await _copy(session, Output(stdout, session.keep), Output(stderr, session.keep))
             finally:
                 if typing is not None:
                     typing.cancel()
@@ -48,7 +48,6 @@ async def joined(context: Context, start: Callable[[ExecRequest], Awaitable[Sess
     return session.exit_code or 0
 
 
-async def _copy(session: Session) -> None:
-    out, err = Output(sys.stdout.fileno(), session.keep), Output(sys.stderr.fileno(), session.keep)
+async def _copy(session: Session, out: Output, err: Output) -> None:
     async for chunk in session:
         await (err if chunk.stream == STDERR else out).write(chunk.data)

@@ -6,12 +6,16 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from shoal.cli.cluster import Cluster
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_USER = "admin"
+
+
+class Stream(Protocol):
+    def fileno(self) -> int: ...
 
 
 class Context:
@@ -24,6 +28,7 @@ class Context:
         server: str | None = None,
         out: TextIO | None = None,
         err: TextIO | None = None,
+        stdin: Stream | None = None,
         cluster: Cluster | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -32,6 +37,7 @@ class Context:
         self.default_namespace = DEFAULT_NAMESPACE
         self.out = out or sys.stdout
         self.err = err or sys.stderr
+        self.stdin: Stream = stdin or sys.stdin
         self.now = now
         self._cluster = cluster
 

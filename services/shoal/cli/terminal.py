@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import stat
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -127,7 +126,3 @@ def resizing(fd: int, resize: Callable[[int, int], None]) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGWINCH)
-
-
-def stdin() -> int:
-    return sys.stdin.fileno()

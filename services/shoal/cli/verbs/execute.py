@@ -4,7 +4,6 @@
 """
 
 import argparse
-import sys
 
 from shoal.cli.arguments import Parser, UsageError
 from shoal.cli.containers import container_of, one_pod
@@ -52,5 +51,5 @@ async def run(context: Context, args: argparse.Namespace) -> int:
         )
         code = await joined(context, lambda sized: cluster.exec(namespace, sized), request)
     if code and not args.quiet:
-        print(f"command terminated with exit code {code}", file=sys.stderr)
+        context.note(f"command terminated with exit code {code}")
     return code
