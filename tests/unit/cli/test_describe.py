@@ -116,8 +116,7 @@ FULL_POD: dict[str, Any] = {
     },
 }
 
-FULL_TEXT = (
-    """\
+FULL_TEXT = """\
 Name:             web-0
 Namespace:        prod
 Priority:         0
