@@ -78,7 +78,7 @@ def register(
         return _again(name, request, existing, labels)
     if not request.host_uid or len(request.host_uid) > 128:
         raise Invalid("a host's uid has 1 to 128 characters", path="hostUid")
-    avoid = _networks(request.avoid)
+    avoid = _networks(request.avoid, of)
     cidr = _choose(avoid, tuple(others), claimed, of)
     annotations = {HOST_UID: request.host_uid}
     if avoid:
@@ -121,18 +121,22 @@ def _own_labels(name: str, labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def _networks(texts: Collection[str]) -> tuple[IPv4Network, ...]:
-    """What a host named, smallest common form. A default route overlaps everything and says nothing; IPv6 is not ours."""
-    if len(texts) > AVOID_MAX:
-        raise Invalid(f"{len(texts)} networks to avoid; {AVOID_MAX} at most", path="avoid")
+def _networks(texts: Collection[str], of: Ranges) -> tuple[IPv4Network, ...]:
+    """Of what a host named, what lies in the cluster's range. A default route lies everywhere and says nothing."""
     found: set[IPv4Network] = set()
     for text in texts:
         try:
             network = ip_network(text, strict=False)
         except ValueError:
             raise Invalid(f"{text[:64]!r} is no network", path="avoid") from None
-        if isinstance(network, IPv4Network) and network.prefixlen > 0:
+        if isinstance(network, IPv4Network) and network.prefixlen > 0 and network.overlaps(of.cluster):
             found.add(network)
+    if len(found) > AVOID_MAX:
+        raise Invalid(
+            f"this host already uses {len(found)} networks in {of.cluster}; {AVOID_MAX} at most",
+            path="avoid",
+            hint="choose another cluster range",
+        )
     return tuple(sorted(found))
 
 
@@ -141,7 +145,7 @@ def _choose(avoid: Collection[IPv4Network], others: Collection[Node], claimed: C
     taken = {ip_network(c) for c in claimed}
     _reaches_all(avoid, others, taken)
     elsewhere = {n for node in others for n in known_networks(node)}
-    blocked = [n for n in {*avoid, *elsewhere} if n.overlaps(of.cluster)]
+    blocked = {*avoid, *elsewhere}
     for candidate in of.cluster.subnets(new_prefix=of.mask):
         if candidate in taken:
             continue
@@ -186,6 +190,5 @@ def _exhausted(avoid: Collection[IPv4Network], taken: Collection[object], of: Ra
     if covers := next((a for a in avoid if a.supernet_of(of.cluster)), None):
         return f"the cluster range {of.cluster} lies in {covers}, which this host already uses: choose another cluster range"
     total = 2 ** (of.mask - of.cluster.prefixlen)
-    mine = sorted(a for a in avoid if a.overlaps(of.cluster))
-    also = f", and this host already uses {', '.join(map(str, mine[:3]))}" if mine else ""
+    also = f", and this host already uses {', '.join(map(str, sorted(avoid)[:3]))}" if avoid else ""
     return f"no pod range is free: of the {total} in {of.cluster} (a /{of.mask} a node) {len(taken)} are taken{also}"

@@ -137,6 +137,11 @@ def test_a_node_labels_itself_with_what_it_is_and_no_more(
             joined(labels=labels)
 
 
+def test_a_host_with_many_routes_elsewhere_is_welcome() -> None:
+    found = joined(avoid=[f"172.16.{i}.0/24" for i in range(256)] + [f"192.168.{i}.0/24" for i in range(256)])
+    assert HOST_NETWORKS not in found.node.metadata.annotations
+
+
 @pytest.mark.parametrize("host", ["", "x" * 129])
 def test_a_host_has_a_uid(host: str) -> None:
     with pytest.raises(Invalid):
@@ -147,7 +152,7 @@ def test_nonsense_to_avoid_is_refused_and_nonsense_remembered_is_ignored() -> No
     with pytest.raises(Invalid, match="no network"):
         joined(avoid=["tuesday"])
     with pytest.raises(Invalid, match="256 at most"):
-        joined(avoid=[f"192.168.{i}.0/24" for i in range(256)] + ["172.16.0.0/16"])
+        joined(avoid=[f"10.208.{i // 128}.{i % 128}" for i in range(257)])
     edited = with_metadata(joined().node, annotations={HOST_NETWORKS: "tuesday,10.208.2.0/23"})
     assert joined("n2", host="h2", others=[edited], claimed=["10.208.0.0/23"]).claim == "10.208.4.0/23"
 
