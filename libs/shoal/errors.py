@@ -15,6 +15,7 @@ store, engine) translates a foreign exception into one of these exactly once, an
     ├── Retryable             the same request may pass later
     │   ├── Conflict          409  somebody wrote first: read again, decide again, never force
     │   ├── Unavailable       503  NATS, the api or an engine does not answer
+    │   │   └── Unanswered         nobody listens on the subject of the request (never crosses NATS)
     │   └── Overloaded        429
     └── Deposed               this process leads no more: stop deciding (never crosses NATS)
 """
@@ -99,6 +100,10 @@ class Conflict(Retryable):
 
 class Unavailable(Retryable):
     pass
+
+
+class Unanswered(Unavailable):
+    """Nobody took the request: nobody listens on its subject. Known at once, and nothing was done."""
 
 
 class Overloaded(Retryable):

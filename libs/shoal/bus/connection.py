@@ -17,7 +17,7 @@ import msgspec
 from shoal import names as n
 from shoal.bus.client import Msg, NatsClient, nats_errors, pick_server
 from shoal.config import BusConfig
-from shoal.errors import BadRequest, Forbidden, ShoalError, Status, TooLarge, Unavailable, from_status
+from shoal.errors import BadRequest, Forbidden, ShoalError, Status, TooLarge, Unanswered, Unavailable, from_status
 from shoal.telemetry.lazy import log
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Bus:
     async def ask(
         self, subject: str, data: bytes = b"", *, timeout: float = 5.0, headers: dict[str, str] | None = None
     ) -> Msg:
-        """One raw answer. Raises: Unavailable (nobody listens, nobody answered, no connection), TooLarge."""
+        """One raw answer. Raises: Unanswered, Unavailable (nobody answered in time, no connection), TooLarge."""
         with self.replies() as inbox:
             await self.send(subject, data, inbox.subject, headers)
             try:
@@ -190,7 +190,7 @@ class Bus:
                     f"{subject}: no answer within {timeout:g} s" if self.nc.is_connected else f"{subject}: {e}"
                 ) from e
         if not answer.data and answer.headers and answer.headers.get("Status") == "503":
-            raise Unavailable(f"{subject}: nobody listens there")
+            raise Unanswered(f"{subject}: nobody listens there")
         return answer
 
     def new_id(self) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TextIO
 
 from shoal.cli.cluster import Cluster
+from shoal.errors import Unanswered, Unavailable
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_USER = "admin"
@@ -73,5 +74,12 @@ class Context:
         from shoal.telemetry.lazy import silence
 
         silence()
-        async with connect(bus_config(self.env), name=f"shoal-cli {self.user}", wait=False) as bus:
-            yield Client(bus, user=self.user)
+        config = bus_config(self.env)
+        async with connect(config, name=f"shoal-cli {self.user}", wait=False) as bus:
+            try:
+                yield Client(bus, user=self.user)
+            except Unanswered as e:
+                raise Unavailable(
+                    f"NATS at {', '.join(config.servers)} answers, but no api of Shoal does",
+                    hint="`shoal up` starts a cluster, $NATS_URL says where one is",
+                ) from e
