@@ -1,6 +1,4 @@
-"""Filters of a watch: which keys they take, and which of several are enough. Pure."""
-
-from collections.abc import Iterable
+"""Filters of a watch: which keys they take. Pure."""
 
 
 def takes(filter_: str, key: str) -> bool:
@@ -12,9 +10,3 @@ def takes(filter_: str, key: str) -> bool:
         if i >= len(given) or part not in ("*", given[i]) or given[i] == ">":
             return False
     return len(wanted) == len(given)
-
-
-def widest(filters: Iterable[str]) -> tuple[str, ...]:
-    """Without those that lie inside another: JetStream refuses a consumer whose filters overlap."""
-    known = sorted(set(filters))
-    return tuple(f for f in known if not any(f != other and takes(other, f) for other in known))

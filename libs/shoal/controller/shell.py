@@ -25,7 +25,7 @@ import msgspec
 from shoal.controller.actions import Absent, Confirm, Decision, Emit, Empty, NoEntry, Trace, changes, rfc3339
 from shoal.controller.backoff import Backoff
 from shoal.controller.controller import Controller, Gathering
-from shoal.controller.filters import takes, widest
+from shoal.controller.filters import takes
 from shoal.controller.lease import TTL_S, Leadership, Lease
 from shoal.controller.queue import Queue
 from shoal.controller.waits import Waits
@@ -73,7 +73,7 @@ class Shell:
         self.view = View()
         self.waits = Waits(self.view)
         self.ready = asyncio.Event()
-        self.filters = widest([leader(group), *(f for c in controllers for f in c.filters)])
+        self.filters = tuple(dict.fromkeys([leader(group), *(f for c in controllers for f in c.filters)]))
         self.emitters = [Emitter(bus, reporter=c.reporter, now=lambda: rfc3339(clock.now())) for c in controllers]
         self.term: Term | None = None
 

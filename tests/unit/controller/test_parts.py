@@ -22,7 +22,7 @@ from shoal.controller.actions import (
     with_metadata,
 )
 from shoal.controller.backoff import Backoff, ceiling_s
-from shoal.controller.filters import takes, widest
+from shoal.controller.filters import takes
 from shoal.controller.waits import Waits
 from shoal.model.meta import ObjectMeta
 from shoal.model.pod import Pod, PodStatus
@@ -79,13 +79,6 @@ def test_a_wait_is_of_the_whole_range_and_starts_anew_after_a_success(steps: lis
 )
 def test_what_a_filter_takes(filter_: str, key: str, taken: bool) -> None:
     assert takes(filter_, key) == taken
-
-
-def test_a_filter_inside_another_is_left_out() -> None:
-    assert widest(["desired.pods.>", "desired.>", "observed.*.pods.>", "observed._.pods.>", "desired.>"]) == (
-        "desired.>",
-        "observed.*.pods.>",
-    )
 
 
 # --- actions ----------------------------------------------------------------------------------------------------------------
