@@ -111,7 +111,7 @@ async def test_the_watchdog_names_what_blocked_the_loop(capfd: pytest.CaptureFix
     async with watchdog(lag_max_s=0.05, every_s=0.01):
         time.sleep(0.5)  # noqa: ASYNC251  (the fault that is looked for)
         async with asyncio.timeout(5):
-            while not (found := lines(capfd)):  # noqa: ASYNC110  (a thread writes it)
+            while not (found := lines(capfd)):
                 await asyncio.sleep(0.01)
     assert found[0]["event"] == "loop.blocked"
     assert found[0]["lag_ms"] >= 50
