@@ -28,5 +28,16 @@ async def apply(text: str) -> None:
         raise NftError(said.decode(errors="replace").strip() or f"nft ended with {process.returncode}")
 
 
+async def has_table(family: str, name: str) -> bool:
+    """Raises: Unavailable if there is no nft."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "nft", "list", "table", family, name, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise Unavailable("nft is not installed (Debian: nftables)") from error
+    return await process.wait() == 0
+
+
 def available() -> bool:
     return shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin") is not None

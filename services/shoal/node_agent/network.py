@@ -58,6 +58,7 @@ class PodNetwork:
         self._own = namespace.own()
         self._ports: dict[str, tuple[HostPort, ...]] = {}
         self._programmed: str | None = None
+        self._held = False
         self._nat_lock = asyncio.Lock()
 
     async def connect(self, uid: str, pid: int, address: IPv4Interface, sysctls: Mapping[str, str]) -> None:
@@ -104,14 +105,28 @@ class PodNetwork:
         """Program the pod's host ports; () takes them away. Raises: NftError, Unavailable."""
         if ports == self._ports.get(uid, ()):
             return
+        self.remember_ports(uid, ports)
+        if not self._held:
+            await self.program()
+
+    def remember_ports(self, uid: str, ports: tuple[HostPort, ...]) -> None:
+        """They go in with whatever is programmed next."""
         if ports:
             self._ports[uid] = ports
         else:
             self._ports.pop(uid, None)
-        await self.program()
+
+    async def hold(self) -> None:
+        """A table from before this agent's start stays as it is until `program`: what runs keeps its ports while the
+        agent learns of it. Without one, an empty one is made.
+        """
+        self._held = await nft.has_table("ip", self._nat.table)
+        if not self._held:
+            await self.program()
 
     async def program(self) -> None:
         """Those that wait for the lock find their ports programmed by the one before."""
+        self._held = False
         async with self._nat_lock:
             text = ruleset(self._nat, (p for ports in self._ports.values() for p in ports))
             if text != self._programmed:
@@ -153,7 +168,7 @@ async def open_network(node_marks: Marks, gateway: IPv4Interface, cluster_cidr: 
         network = PodNetwork(host, bridge, gateway, nat, mtu)
         _set("net/ipv4/ip_forward", "1")
         _set(f"net/ipv4/conf/{node_marks.bridge}/route_localnet", "1")
-        await network.program()
+        await network.hold()
         await allow_forwarding(node_marks)
     except BaseException:
         host.close()

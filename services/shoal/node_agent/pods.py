@@ -95,7 +95,7 @@ class StartContainer(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Ask it to end, kill it after `grace_s`. `why`: for the event, "" for none."""
+    """Ask it to end, kill it after `grace_s`. `why`: Killing, SandboxChanged, ContainerChanged; "" needs no event."""
 
     id: str
     grace_s: int
@@ -343,6 +343,8 @@ def _container(
 ) -> tuple[list[Action], float | None]:
     memory, name = view.memory, container.name
     if found is not None and found.state == RUNNING:
+        if _changed(pod, container, found):
+            return [Stop(found.id, _grace(pod), name, "ContainerChanged")], None
         return [], None
     if found is not None and found.state == CREATED:
         return ([StartContainer(found.id, name)] if ready else []), None
@@ -351,7 +353,7 @@ def _container(
         again = init_restarts(pod) if name in {c.name for c in pod.spec.init_containers} else restarts(pod, found)
         if not rerun and not again:
             return [], None
-        if (at := restarts_at(found)) > view.now and not rerun:
+        if (at := restarts_at(found)) > view.now and not rerun and not _changed(pod, container, found):
             return [], at
     if (failed := memory.failures.get(name)) is not None and failed.until > view.now:
         return [], failed.until
@@ -360,6 +362,11 @@ def _container(
     attempt = found.labels.attempt + 1 if found is not None else 0
     failures = failures_after(found) if found is not None else 0
     return [CreateContainer(name, attempt, failures, generation)], None
+
+
+def _changed(pod: Pod, container: Container, found: Fact) -> bool:
+    """The image is all of a container that may be changed; a pod that never restarts is left as it is."""
+    return found.image not in {"", container.image} and pod.spec.restart_policy != "Never"
 
 
 def _of_older_sandboxes(pod: Pod, known: Group, generation: int) -> list[Action]:

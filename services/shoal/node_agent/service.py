@@ -22,6 +22,7 @@ from shoal.names import ObjectKey
 from shoal.net import nft
 from shoal.net.netlink import NetlinkError
 from shoal.node_agent import host as hosts
+from shoal.node_agent import hostports
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.images import Images
@@ -45,6 +46,7 @@ from shoal.wire import Heartbeat, RegisterReply, RegisterRequest
 
 REGISTER_AGAIN_S = 1.0
 SESSION_REQUESTS_MAX = 512
+WORKER_AGAIN_S = 10.0
 PODS = "pods"
 
 
@@ -213,9 +215,7 @@ class Agent:
         self.workers: dict[str, Worker] = {}
         self._uids: dict[ObjectKey, str] = {}  # the uid that is bound under a key
         self._synced = asyncio.Event()
-        self._listed: tuple[Fact, ...] | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self._ready_since = 0.0
         self.node = Node(
             name=config.node,
             address=host.address,
@@ -296,8 +296,8 @@ class Agent:
         async with aclosing(self.runtime.events()) as events:  # type: ignore[type-var]
             async for event in events:
                 match event:
-                    case Listed(facts=facts):
-                        await self._engine_listed(facts)
+                    case Listed(facts=facts, asked_at=asked_at):
+                        self._engine_listed(facts, asked_at)
                     case Lost(why=why):
                         if self.node.engine_up.is_set():
                             log.warning("engine.lost", why=why)
@@ -309,18 +309,17 @@ class Agent:
                         if (worker := self.workers.get(uid)) is not None:
                             worker.changed(event)
 
-    async def _engine_listed(self, facts: tuple[Fact, ...]) -> None:
-        self._listed = facts
+    def _engine_listed(self, facts: tuple[Fact, ...], asked_at: float) -> None:
         by_uid: dict[str, list[Fact]] = {}
         for fact in facts:
             by_uid.setdefault(fact.labels.uid, []).append(fact)
         self.node.engine_up.set()
         for uid, found in by_uid.items():
             labels = found[0].labels
-            self._worker(ObjectKey(PODS, labels.namespace, labels.pod), uid).listed(tuple(found))
+            self._worker(ObjectKey(PODS, labels.namespace, labels.pod), uid).listed(tuple(found), asked_at)
         for uid, worker in self.workers.items():
             if uid not in by_uid:
-                worker.listed(())
+                worker.listed((), asked_at)
         log.info("engine.listed", containers=len(facts))
         self._report_node()
 
@@ -364,6 +363,9 @@ class Agent:
         self._uids[key] = uid
         if before is not None and before != uid and (old := self.workers.get(before)) is not None:
             old.unwanted()  # another pod of that name has taken its place: the entry says so
+        if self.network is not None and not self._synced.is_set():
+            address = self.node.addresses.of(uid)
+            self.network.remember_ports(uid, hostports.of_pod(bound.pod, str(address or "")))
         self._worker(key, uid).wanted(bound.pod, drained=bound.drained, traceparent=entry.traceparent)
 
     async def _confirm(self, key: ObjectKey, uid: str) -> None:
@@ -393,7 +395,14 @@ class Agent:
 
     async def _work(self, worker: Worker) -> None:
         try:
-            await worker.run()
+            while True:
+                try:
+                    await worker.run()
+                    break
+                except Exception:
+                    # One pod's trouble is not the node's: what is known of it stays, and it is looked at again.
+                    log.exception("pod.worker", key=str(worker.key))
+                    await asyncio.sleep(WORKER_AGAIN_S)
         finally:
             self.workers.pop(worker.uid, None)
         if self._uids.get(worker.key) != worker.uid:
@@ -422,6 +431,7 @@ class Agent:
                 log.warning("collect.files", uid=uid, error=str(error))
         self.node.addresses.keep_only(known)
         if self.network is not None:
+            await self.network.program()
             await self.network.remove_links(self.network.links() - {link_name(uid) for uid in known})
         ready()
         log.info("ready", node=self.config.node, address=self.host.address, pods=len(bound), sandbox=self.sandbox)

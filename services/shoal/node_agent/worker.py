@@ -91,9 +91,10 @@ class Worker:
         self._confirmed = True
         self._wake.set()
 
-    def listed(self, facts: tuple[Fact, ...]) -> None:
-        """All that the engine has of this pod, at the beginning and after events may have been missed."""
-        self._facts = {f.id: f for f in facts}
+    def listed(self, facts: tuple[Fact, ...], asked_at: float = 0.0) -> None:
+        """All that the engine had of this pod at `asked_at`: at the beginning, and after events may have been missed."""
+        made_since = {f.id: f for f in self._facts.values() if asked_at and f.created_at >= asked_at}
+        self._facts = made_since | {f.id: f for f in facts}
         self._connected &= {f.id for f in facts if f.state == RUNNING}
         if facts and (first := min(f.created_at for f in facts)):
             self._seen_at = min(self._seen_at or first, first)
@@ -264,13 +265,8 @@ class Worker:
                 await self._create_container(action)
             case pods.StartContainer(id=i, container=name):
                 await self._start_container(i, name)
-            case pods.Stop(id=i, grace_s=grace_s, container=name, why=why):
-                if why == "SandboxChanged":
-                    self._tell("Normal", why, "Pod sandbox changed, it will be killed and re-created.")
-                if why:
-                    self._tell("Normal", "Killing", f"Stopping container {name}")
-                await self._node.runtime.stop(i, grace_s)
-                self._ended(i)
+            case pods.Stop():
+                await self._stop(action)
             case pods.Remove(id=i):
                 await self._remove(i)
             case pods.Release():
@@ -406,6 +402,17 @@ class Worker:
                 self._facts[i] = msgspec.structs.replace(fact, state=RUNNING, started_at=node.now())
             with span("started", parent=starting.traceparent, **self._attributes(name)):
                 self._tell("Normal", "Started", f"Started container {name}")
+
+    async def _stop(self, action: pods.Stop) -> None:
+        name = action.container
+        if action.why == "SandboxChanged":
+            self._tell("Normal", action.why, "Pod sandbox changed, it will be killed and re-created.")
+        if action.why == "ContainerChanged":
+            self._tell("Normal", "Killing", f"Container {name} definition changed, will be restarted")
+        elif action.why:
+            self._tell("Normal", "Killing", f"Stopping container {name}")
+        await self._node.runtime.stop(action.id, action.grace_s)
+        self._ended(action.id)
 
     async def _remove(self, i: str) -> None:
         async with self._node.turns.turn(Stage.REMOVE):

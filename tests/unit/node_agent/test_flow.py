@@ -101,10 +101,40 @@ async def test_a_pull_that_is_repeated_while_it_waits_is_one_pull() -> None:
     await flow.close()
 
 
-async def test_a_pull_out_of_order_is_refused() -> None:
+async def test_a_pull_that_nothing_comes_before_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoal.node_agent.flow.ORDER_S", 0.01)
     flow = Flow(Pieces([(1, b"x")]))
     with pytest.raises(BadRequest, match="pull 3 does not follow pull 0"):
         await flow.pull(ask(3))
+
+
+async def test_pulls_that_overtook_each_other_are_put_in_order() -> None:
+    """Several apis relay them."""
+    flow = Flow(Pieces([(1, b"one"), (1, b"two")]))
+    second = asyncio.create_task(flow.pull(ask(2, credit_bytes=3)))
+    await asyncio.sleep(0)
+    first = await flow.pull(ask(1, credit_bytes=3))
+    assert (data(first), data(await second)) == (b"one", b"two")
+
+
+async def test_a_pull_that_waits_for_output_makes_way_for_the_next() -> None:
+    """What is typed must not wait until the process says something."""
+    process = Process()
+    flow = Flow(process, terminal=process)
+    waiting = asyncio.create_task(flow.pull(ask(1)))
+    await until(lambda: flow._reading is not None)
+    typed = await asyncio.wait_for(flow.pull(ask(2, stdin=b"x")), 5)
+    assert data(await waiting) == b""
+    assert data(typed) == b"x"
+    await flow.close()
+
+
+async def test_an_old_pull_is_not_answered_again() -> None:
+    flow = Flow(Pieces([(1, b"one"), (1, b"two")]))
+    await flow.pull(ask(1, credit_bytes=3))
+    await flow.pull(ask(2, credit_bytes=3))
+    with pytest.raises(BadRequest, match="pull 1 does not follow pull 2"):
+        await flow.pull(ask(1))
 
 
 async def test_a_limit_ends_it() -> None:

@@ -168,6 +168,14 @@ def test_what_failed_is_not_tried_before_its_time() -> None:
     assert look(a_pod(), a_sandbox(), memory=memory) == Decision((), NOW + 9)
 
 
+def test_another_image_is_another_container() -> None:
+    runs = a_fact(image="shoal/old")
+    assert look(a_pod(), a_sandbox(), runs).actions == (Stop("web-0-0", 30, "web", "ContainerChanged"),)
+    ended = a_fact(image="shoal/old", state=EXITED, failures=4)
+    assert look(a_pod(), a_sandbox(), ended).actions == (CreateContainer("web", 1, 5, 0),), "at once: it did not crash"
+    assert look(a_pod(restartPolicy="Never"), a_sandbox(), runs).actions == ()
+
+
 # --- the sandbox dies ----------------------------------------------------------------------------------------------------
 
 

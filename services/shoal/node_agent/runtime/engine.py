@@ -6,6 +6,7 @@ Streams are read by `Output.read` alone: what nobody asks for stays in the engin
 
 import asyncio
 import struct
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
@@ -218,7 +219,8 @@ class Engine:
                 async with self._open("GET", "events", {"filters": filters}) as response:
                     # Open first, then list: what happens between the two is heard.
                     yield ImagesChanged()
-                    yield Listed(await self.owned())
+                    asked_at = time.time()
+                    yield Listed(await self.owned(), asked_at)
                     async for line in _lines(response.content):
                         if (event := self._event(line)) is not None:
                             yield event

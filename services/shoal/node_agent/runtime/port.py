@@ -66,6 +66,7 @@ class Listed(msgspec.Struct, frozen=True):
     """The engine answers (again), and this is all that it has of ours."""
 
     facts: tuple[Fact, ...]
+    asked_at: float = 0.0  # Unix seconds: what was made since may be missing
 
 
 class Lost(msgspec.Struct, frozen=True):
