@@ -215,6 +215,7 @@ CONTAINER_POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 CONTAINER_CLUSTER = "io.shoal.cluster"  # the cluster's uid
 CONTAINER_NODE = "io.shoal.node"
+CONTAINER_LOCAL = "io.shoal.local"  # of what `shoal up` started beside the cluster, in an engine of the user's
 CONTAINER_ATTEMPT = "io.shoal.attempt"  # what an agent that restarts reads back: runtime.port.Labels
 CONTAINER_FAILURES = "io.shoal.failures"
 CONTAINER_GENERATION = "io.shoal.generation"

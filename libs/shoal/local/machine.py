@@ -24,11 +24,12 @@ from shoal.local.engine import EngineSpec
 from shoal.local.engine_client import EngineClient
 from shoal.local.jaeger import Jaeger, Ports, find_binary, find_image, free_ports
 from shoal.local.program import Program, Report, State
+from shoal.names import CONTAINER_LOCAL
 from shoal.wire import RegisterReply
 
 HOST = "127.0.0.1"
 NATS_PORT = 4222  # if it is free
-JAEGER_CONTAINER, LABEL = "shoal-jaeger", "io.shoal.local"
+JAEGER_CONTAINER = "shoal-jaeger"
 KEEPER, ENGINE = "keeper", "engine"
 READY_SECONDS = 90.0
 ROOT_HOME = Path("/var/lib/shoal/local")
@@ -139,7 +140,7 @@ class Machine:
             await self.control.wait([ENGINE], seconds=READY_SECONDS)
         if self.record.jaeger and self.record.jaeger.image:
             client = EngineClient(self.record.socket)
-            await asyncio.to_thread(self.record.jaeger.start_container, client, JAEGER_CONTAINER, LABEL)
+            await asyncio.to_thread(self.record.jaeger.start_container, client, JAEGER_CONTAINER, CONTAINER_LOCAL)
         made = await asyncio.to_thread(images.build, EngineClient(self.record.socket), say)
         if made:
             say(f"built {', '.join(made)}")
