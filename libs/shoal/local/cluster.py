@@ -16,6 +16,7 @@ CONTROL = ("api", "scheduler", "replica-controller")  # program → module with 
 NODE = ("agent", "proxy")
 NODE_MODULES = {"agent": "shoal.node_agent", "proxy": "shoal.service_proxy"}
 READY_SECONDS = 60.0
+SETTINGS = ("SHOAL_NODE_MASK", "SHOAL_LOG_LEVEL", "SHOAL_SANDBOX", "DOCKER_CONFIG")  # the user's to choose
 
 Wrap = Callable[[list[str]], list[str]]
 
@@ -42,7 +43,7 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
 def base_env() -> dict[str, str]:
     """What a process of ours gets of this environment: all but what would point it elsewhere."""
     strange = ("NATS_", "SHOAL_", "DOCKER_", "OTEL_", "NOTIFY_SOCKET", "PYTHONPATH")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+    kept = {k: v for k, v in os.environ.items() if k in SETTINGS or not k.startswith(strange)}
     return kept | {"PATH": path_env(), "SHOAL_LOG": "json", "MALLOC_ARENA_MAX": "2"}
 
 

@@ -82,6 +82,8 @@ class Lab:
 
         Raises: AlreadyExists if a lab of that name runs; Invalid, Unavailable.
         """
+        if os.geteuid() != 0:
+            raise Unavailable("a lab makes network namespaces and starts engines in them: only root can")
         engine.require(why="to run a lab's hosts", say=say)
         binary = find_binary() if with_jaeger else None
         if with_jaeger and binary is None:

@@ -19,9 +19,14 @@ from shoal.local.program import Report, State
 def up(
     *,
     store: Annotated[str, Parameter(help="Where nats-server keeps its data; kept by `down`.")] = "",
-    node: Annotated[str, Parameter(help="Name of this machine as a node; its host name by default.")] = "",
+    node: Annotated[
+        str, Parameter(env_var="SHOAL_NODE", help="Name of this machine as a node; its host name by default.")
+    ] = "",
     cluster_cidr: Annotated[
-        str, Parameter(help="Range of the pods' addresses; by default the first that is free here.")
+        str,
+        Parameter(
+            env_var="SHOAL_CLUSTER_CIDR", help="Range of the pods' addresses; by default the first that is free here."
+        ),
     ] = "",
     example: Annotated[bool, Parameter(negative="--no-example", help="Apply the example.")] = True,
     foreground: Annotated[
