@@ -78,7 +78,9 @@ class Context:
         async with connect(config, name=f"shoal-cli {self.user}", wait=False) as bus:
             try:
                 yield Client(bus, user=self.user)
-            except Unanswered as e:
+            except (Unanswered, BaseExceptionGroup) as e:
+                if isinstance(e, BaseExceptionGroup) and e.subgroup(Unanswered) is None:
+                    raise
                 raise Unavailable(
                     f"NATS at {', '.join(config.servers)} answers, but no api of Shoal does",
                     hint="`shoal up` starts a cluster, $NATS_URL says where one is",
