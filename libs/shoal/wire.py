@@ -48,9 +48,13 @@ class DocumentResult(Body, kw_only=True):
 
 
 class ApplyReply(Body, kw_only=True):
-    """Also the body of an outcome (`shoal.outcome.<user>.<id>`). `error`: the message as a whole was refused."""
+    """Also the body of an outcome (`shoal.outcome.<user>.<id>`). `error`: the message as a whole was refused.
+
+    `omitted`: so many results did not fit one message; those that failed are told first.
+    """
 
     results: list[DocumentResult] = []
+    omitted: int = 0
     error: Status | None = None
     traceparent: str = ""
     sequence: int = 0  # of an outcome: the published message's in its stream

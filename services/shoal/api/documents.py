@@ -41,6 +41,7 @@ CHUNK = 100
 LARGE_BYTES = 65_536  # beyond this the loop would stand still for too long: a thread reads it
 EVENTS_MAX = 600_000  # of YAML (a value, a key, the begin of a map): half a second; 4 MB of real manifests have half
 BREATHE_EVERY = 16
+DOCUMENTS_MAX = 5000  # in one message
 
 FAILED = "failed"
 
@@ -137,6 +138,8 @@ def _check_scope(documents: Sequence[Document], namespace: str) -> None:
     """Raises: BadRequest for an empty message, Forbidden for a document beyond the subject's namespace."""
     if not documents:
         raise BadRequest("there is no document in this message")
+    if len(documents) > DOCUMENTS_MAX:
+        raise BadRequest(f"{len(documents)} objects in one message; {DOCUMENTS_MAX} at most")
     for document in documents:
         if namespace and not document.kind.namespaced:
             raise Forbidden(
@@ -241,6 +244,8 @@ class Applier:
     def _decide(self, document: Document, view: View, made: Mapping[ObjectKey, Any], now: str) -> Planned:
         key = _key(document)
         stored = view.get(key)
+        if stored is None and view.desired_entry(key) is not None:
+            return Planned(document, key, error=unreadable(key, view))
         current = made.get(key) or (stored.object if stored is not None else None)
         try:
             check_namespace(key.namespace, view, made, creating=current is None)
@@ -280,6 +285,28 @@ class Applier:
         await self._live.reached(revisions[-1])
         by_key = {p.key: r for p, r in zip(writes, revisions, strict=False)}
         return [_result(p, by_key.get(p.key, 0)) for p in chunk]
+
+
+def unreadable(key: ObjectKey, view: View) -> ShoalError:
+    return ShoalError(
+        f"{key} is stored in a form that this version cannot read: {view.unreadable.get(key, '')}".rstrip(": ")
+    )
+
+
+def fit(reply: ApplyReply, size_max: int) -> ApplyReply:
+    """The reply in at most so many bytes: without warnings, then with the failed results first and the rest cut off."""
+    if len(msgspec.json.encode(reply)) <= size_max:
+        return reply
+    results = [msgspec.structs.replace(r, warnings=[]) for r in reply.results]
+    results.sort(key=lambda r: r.error is None)
+    kept: list[DocumentResult] = []
+    left = size_max - len(msgspec.json.encode(msgspec.structs.replace(reply, results=[], omitted=len(results))))
+    for result in results:
+        left -= len(msgspec.json.encode(result)) + 1
+        if left < 0:
+            break
+        kept.append(result)
+    return msgspec.structs.replace(reply, results=kept, omitted=len(results) - len(kept))
 
 
 def check_namespace(namespace: str, view: View, made: Mapping[ObjectKey, Any], *, creating: bool) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-import msgspec
-
 from shoal.api import present
 from shoal.api.history import Change, History
 from shoal.bus import jetstream
@@ -154,9 +152,8 @@ class Live:
         """The last message may have expired (a marker's time is over): nothing will ever come at its sequence."""
         with suppress(Unavailable, jetstream.ApiError):
             last = await self._store.last_revision()
-            stream = self._bus.names.state_stream
-            answer = await jetstream.api(self._bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": ">"})
-            self._empty_tail = (last, msgspec.json.decode(answer, type=_Last).message.seq)
+            newest = await self._store.get(ALL_KEYS, fresh=True)
+            self._empty_tail = (last, newest.revision if newest is not None else 0)
 
     async def _last(self) -> int:
         """The stream's last sequence, asked for after the call: those who wait meanwhile share the next question."""
@@ -177,11 +174,3 @@ class Live:
                     answered.exception()  # whoever asked may have gone
         finally:
             self._asking = None
-
-
-class _Message(msgspec.Struct):
-    seq: int
-
-
-class _Last(msgspec.Struct):
-    message: _Message

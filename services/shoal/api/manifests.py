@@ -20,13 +20,13 @@ from contextlib import suppress
 import msgspec
 
 from shoal import names as n
-from shoal.api.documents import FAILED, Applier, Progress, Refusal, Whole, read
+from shoal.api.documents import FAILED, Applier, Progress, Refusal, Whole, fit, read
 from shoal.api.live import Live
 from shoal.api.pull import WORKING_EVERY_S, Published, Pull
 from shoal.bus import jetstream
 from shoal.bus.connection import Bus
 from shoal.controller.lease import Leadership, Lease
-from shoal.errors import BadRequest, Deposed, Forbidden, Retryable, ShoalError, Unavailable, to_status
+from shoal.errors import BadRequest, Deposed, Forbidden, Retryable, ShoalError, TooLarge, Unavailable, to_status
 from shoal.names import CURSOR_MANIFESTS, ObjectKey
 from shoal.store.events import WARNING, Emitter
 from shoal.store.reads import Source, read_one
@@ -39,6 +39,7 @@ GROUP = "manifests"
 SUSPECT_AFTER = 4  # deliveries: a leader that is killed in turn explains a few
 TRIAL_TIMEOUT_S = 60.0
 PAUSE_S = 0.2
+HEADERS_MAX = 4096
 
 
 class Cursor(msgspec.Struct, omit_defaults=True):
@@ -159,9 +160,9 @@ class Manifests:
         reply.sequence = message.sequence
         try:
             await self._tell(sender, reply, about)
-        except ShoalError:
+        except Retryable:
             raise
-        except Exception as error:
+        except Exception as error:  # what was done is done: the next message does not wait because it cannot be told
             log.exception("manifests.not_told", sequence=message.sequence, user=sender.user)
             failed = ApplyReply(error=to_status(_internal(error)), traceparent=traceparent, sequence=message.sequence)
             await self._publish(sender, failed)
@@ -244,12 +245,17 @@ class Manifests:
         await self._publish(sender, reply)
 
     async def _publish(self, sender: Sender, reply: ApplyReply) -> None:
+        """Raises: Unavailable. What the stream refuses is logged, and lost."""
         try:
             subject = self._bus.names.outcome(sender.user, sender.id)
         except ValueError:
             return  # a user that can be none: nobody could read it
         headers = {n.OUTCOME: "1"} | ({n.TRACEPARENT: reply.traceparent} if reply.traceparent else {})
-        await jetstream.publish(self._bus, subject, msgspec.json.encode(reply), headers=headers)
+        body = msgspec.json.encode(fit(reply, self._bus.nc.max_payload - HEADERS_MAX))
+        try:
+            await jetstream.publish(self._bus, subject, body, headers=headers)
+        except (TooLarge, jetstream.ApiError):
+            log.exception("manifests.outcome_lost", sequence=reply.sequence, user=sender.user)
 
     async def _emit(self, key: ObjectKey, reason: str, message: str, traceparent: str) -> None:
         stored = self._live.view.get(key)

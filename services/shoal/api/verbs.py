@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from shoal.api import admission, deletion, present
-from shoal.api.documents import DEFAULT_NAMESPACE, Applier, Refusal, check_namespace, read
+from shoal.api.documents import DEFAULT_NAMESPACE, Applier, Refusal, check_namespace, fit, read, unreadable
 from shoal.api.history import type_for
 from shoal.api.live import Live
 from shoal.api.paging import Page, page, read_token, write_token
 from shoal.api.writing import Plan, Writer, erasure, kind_named, put
 from shoal.bus.rpc import Request, decode
-from shoal.errors import AlreadyExists, BadRequest, Conflict, Expired, NotFound, ShoalError, Unavailable, to_status
+from shoal.errors import AlreadyExists, BadRequest, Conflict, Expired, NotFound, Unavailable, to_status
 from shoal.model.manifest import decode_input
 from shoal.model.meta import Object
 from shoal.model.registry import Kind, key_of
@@ -68,8 +68,8 @@ class Verbs:
         stored = self._live.view.get(key)
         if stored is not None:
             return stored
-        if (why := self._live.view.unreadable.get(key)) is not None:
-            raise ShoalError(f"{key} is stored in a form that this version cannot read: {why}")
+        if self._live.view.desired_entry(key) is not None:
+            raise unreadable(key, self._live.view)
         raise NotFound(f'{key.resource} "{key.name}" not found')
 
     async def list_(self, request: Request) -> ListReply:
@@ -148,7 +148,8 @@ class Verbs:
                 source=asked.source,
                 ignore_unknown=asked.ignore_unknown,
             )
-            return await self._applier.apply(documents, dry_run=asked.dry_run, traceparent=request.traceparent)
+            reply = await self._applier.apply(documents, dry_run=asked.dry_run, traceparent=request.traceparent)
+            return fit(reply, self._reply_bytes_max)
         except Refusal as refusal:
             return ApplyReply(error=to_status(refusal.error))
 
