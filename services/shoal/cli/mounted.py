@@ -5,17 +5,39 @@ They start and stop processes for seconds; what talks to the cluster has no such
 
 from collections.abc import Sequence
 
+EXAMPLES = {
+    "up": """\
+shoal up                             a cluster, and an example that runs on it
+shoal up --no-example --store DIR    keep the data in DIR
+shoal up --foreground                stay, and show every process's log""",
+    "down": """\
+shoal down                           no process, container, network or rule is left""",
+    "env": """\
+eval "$(shoal env)"                  then any NATS client reaches the cluster
+eval "$(shoal lab env h1)"           a lab's, and the engine of its host h1""",
+}
+
 
 def run_mounted(argv: Sequence[str]) -> int:
-    """Raises what the command raises; usage errors are printed by cyclopts, which then exits with 1."""
-    from cyclopts import App
+    """Raises what the command raises; UsageError."""
+    from cyclopts import App, CycloptsError
 
-    from shoal.cli.catalogue import VERBS
+    from shoal.cli.arguments import UsageError
 
     app = App(name="shoal", help_format="plaintext", result_action="return_value")
-    for name in ("up", "down", "env"):
-        app.command(f"shoal.cli.up.commands:{name}", name=name, help=VERBS[name].summary)
+    for name, examples in EXAMPLES.items():
+        indented = "\n".join(f"  {line}" for line in examples.splitlines())
+        app.command(
+            f"shoal.cli.up.commands:{name}",
+            name=name,
+            help_format="plaintext",
+            help_epilogue=f"Examples:\n{indented}",
+        )
     app.command("shoal.cli.lab.commands:app", name="lab")
     words = [word for word in argv if word != "--debug"]
-    result = app(words)
+    try:
+        result = app(words, exit_on_error=False, print_error=False)
+    except CycloptsError as e:
+        sentence = " ".join(str(e).split()).rstrip(".")
+        raise UsageError(f"{sentence} (see 'shoal {argv[0]} --help')") from e
     return result if isinstance(result, int) else 0

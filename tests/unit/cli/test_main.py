@@ -68,6 +68,7 @@ def test_several_lines_are_several_errors() -> None:
         (["exec", "web", "ls"], "error: write the command behind --, such as: shoal exec web -- ls\n"),
         (["exec", "--", "ls"], "error: name the pod before --, such as: shoal exec web -- ls\n"),
         (["schema", "pood"], 'error: unknown resource "pood" (did you mean pod?)\n'),
+        (["up", "--nope"], "error: Unknown option: --nope. Did you mean --node? (see 'shoal up --help')\n"),
         (["apply", "-f", "/nowhere.yaml"], "error: /nowhere.yaml: no such file or directory\n"),
     ],
 )
@@ -136,6 +137,12 @@ def test_no_hot_verb_imports_what_is_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if not verb.module])
+def test_what_is_mounted_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    assert f"Usage: shoal {name}" in capsys.readouterr().out
 
 
 def test_completion() -> None:
