@@ -17,16 +17,21 @@ class BusConfig(msgspec.Struct, frozen=True, kw_only=True):
     ca: str | None = None
     inbox_prefix: str = "_INBOX"
     names: Names = Names()
+    replicas: int = 1  # of every stream: 1 on one server, 3 on a cluster
 
 
 def bus_config(env: Mapping[str, str] = os.environ) -> BusConfig:
-    """From `NATS_URL` (comma-separated), `NATS_CREDS`, `NATS_CA`, `NATS_INBOX_PREFIX`, `SHOAL_PREFIX`, `SHOAL_JS_API`.
+    """From `NATS_URL` (comma-separated), `NATS_CREDS`, `NATS_CA`, `NATS_INBOX_PREFIX`, `SHOAL_PREFIX`, `SHOAL_JS_API`,
+    `SHOAL_REPLICAS`.
 
-    Raises: Invalid if a file that is named does not exist.
+    Raises: Invalid if a file that is named does not exist, or the replicas are no number.
     """
     for name in ("NATS_CREDS", "NATS_CA"):
         if (path := env.get(name)) and not os.path.exists(path):  # noqa: PTH110  (pathlib costs start-up time of the CLI)
             raise Invalid(f"there is no file {path}", path=name)
+    replicas = env.get("SHOAL_REPLICAS") or "1"
+    if replicas not in {"1", "3", "5"}:
+        raise Invalid(f"found {replicas[:20]!r}, expected 1, 3 or 5", path="SHOAL_REPLICAS")
     return BusConfig(
         servers=tuple(s.strip() for s in env.get("NATS_URL", "nats://127.0.0.1:4222").split(",") if s.strip()),
         creds=env.get("NATS_CREDS"),

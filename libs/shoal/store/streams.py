@@ -112,12 +112,14 @@ def stream_configs(names: Names, *, replicas: int = 1, state_bytes: int = STATE_
     ]
 
 
-async def ensure_streams(bus: Bus, *, replicas: int = 1, state_bytes: int = STATE_BYTES_MAX) -> None:
+async def ensure_streams(bus: Bus, *, replicas: int | None = None, state_bytes: int = STATE_BYTES_MAX) -> None:
     """Idempotent, and right when many processes do it at once. Waits for a cluster that is still electing.
+
+    `replicas`: as the connection's configuration says, unless given.
 
     Raises: Unavailable if JetStream does not answer within 30 s.
     """
-    for config in stream_configs(bus.names, replicas=replicas, state_bytes=state_bytes):
+    for config in stream_configs(bus.names, replicas=replicas or bus.config.replicas, state_bytes=state_bytes):
         await _patiently(bus, config)
 
 

@@ -41,22 +41,14 @@ REPLY_OVERHEAD = 65_536
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cluster_cidr: str = "10.208.0.0/12"
     node_mask: int = 23
-    replicas: int = 1
 
 
 def settings(env: Mapping[str, str] = os.environ) -> Settings:
-    """From `SHOAL_CLUSTER_CIDR`, `SHOAL_NODE_MASK`, `SHOAL_REPLICAS`. Raises: Invalid for what is no number."""
-    numbers = {}
-    for name, default in (("SHOAL_NODE_MASK", 23), ("SHOAL_REPLICAS", 1)):
-        text = env.get(name) or str(default)
-        if not text.isdigit():
-            raise Invalid(f"{text!r} is no number", path=name)
-        numbers[name] = int(text)
-    return Settings(
-        cluster_cidr=env.get("SHOAL_CLUSTER_CIDR") or "10.208.0.0/12",
-        node_mask=numbers["SHOAL_NODE_MASK"],
-        replicas=numbers["SHOAL_REPLICAS"],
-    )
+    """From `SHOAL_CLUSTER_CIDR`, `SHOAL_NODE_MASK`. Raises: Invalid for what is no number."""
+    mask = env.get("SHOAL_NODE_MASK") or "23"
+    if not (mask.isascii() and mask.isdigit()):
+        raise Invalid(f"{mask[:20]!r} is no number", path="SHOAL_NODE_MASK")
+    return Settings(cluster_cidr=env.get("SHOAL_CLUSTER_CIDR") or "10.208.0.0/12", node_mask=int(mask))
 
 
 async def serve(
@@ -69,7 +61,7 @@ async def serve(
     """Serve until cancelled. Raises: Invalid for a range that can be none, Unavailable if JetStream never answers."""
     given = given or settings()
     async with connect(config, name=SERVICE) as bus:
-        await ensure_streams(bus, replicas=given.replicas)
+        await ensure_streams(bus)
         try:
             await _Api(bus, given, clock or Clock()).run(on_ready)
         except BaseExceptionGroup as group:
