@@ -38,4 +38,5 @@ def bus_config(env: Mapping[str, str] = os.environ) -> BusConfig:
         ca=env.get("NATS_CA"),
         inbox_prefix=env.get("NATS_INBOX_PREFIX", "_INBOX"),
         names=Names(prefix=env.get("SHOAL_PREFIX", "shoal"), js=env.get("SHOAL_JS_API", JS_API)),
+        replicas=int(replicas),
     )
