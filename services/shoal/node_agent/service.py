@@ -26,13 +26,13 @@ from shoal.node_agent import hostports
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.images import Images
-from shoal.node_agent.network import Marks, PodNetwork, link_name, marks, open_network
+from shoal.node_agent.network import Marks, PodNetwork, link_name, marks, open_network, remove_all
 from shoal.node_agent.node import Node, at_once
 from shoal.node_agent.pods import group
 from shoal.node_agent.reporter import Reporter
 from shoal.node_agent.runtime import pause
 from shoal.node_agent.runtime.engine import Engine, Owner
-from shoal.node_agent.runtime.port import Changed, EngineInfo, Fact, ImagesChanged, Listed, Lost, Runtime
+from shoal.node_agent.runtime.port import Changed, EngineError, EngineInfo, Fact, ImagesChanged, Listed, Lost, Runtime
 from shoal.node_agent.sessions import Sessions
 from shoal.node_agent.turns import Turns
 from shoal.node_agent.volumes import Volumes
@@ -81,11 +81,13 @@ async def _serve(config: AgentConfig) -> None:
             runtime.owner = Owner(registered.cluster_uid, config.node)
             node_marks = marks(registered.cluster_uid, config.node)
             addresses = Addresses(config.state / "addresses.json", registered.pod_cidr)
-            network, why_not = await _network(config, engine, node_marks, addresses, registered.cluster_cidr)
+            network, why_not = await _network(config, runtime, engine, node_marks, addresses, registered.cluster_cidr)
             engine_network = ""
             if network is None:
                 log.warning("sandbox.engine", why=why_not)
                 engine_network = node_marks.bridge
+                with suppress(OSError, ShoalError):  # what the fast way left, of the same range
+                    await remove_all(node_marks)
                 await runtime.ensure_network(engine_network, _engine_network(addresses))
             agent = Agent(config, bus, runtime, engine, host, registered, addresses, network, engine_network)
             try:
@@ -145,6 +147,7 @@ def read_registration(state: Path) -> RegisterReply | None:
 
 async def _network(
     config: AgentConfig,
+    runtime: Engine,
     engine: EngineInfo,
     node_marks: Marks,
     addresses: Addresses,
@@ -154,6 +157,8 @@ async def _network(
     why = _why_not_fast(config, engine)
     if not why:
         try:
+            with suppress(EngineError):  # what the other way left, of the same range
+                await runtime.remove_network(node_marks.bridge)
             return await open_network(node_marks, addresses.gateway, cluster_cidr), ""
         except (ShoalError, NetlinkError, OSError) as error:
             why = f"this host's network cannot be changed: {error}"

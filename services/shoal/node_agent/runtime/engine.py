@@ -5,8 +5,8 @@ Streams are read by `Output.read` alone: what nobody asks for stays in the engin
 """
 
 import asyncio
-import struct
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
@@ -19,6 +19,7 @@ from aiodocker.stream import Stream
 
 from shoal import names
 from shoal.errors import Unavailable
+from shoal.node_agent.runtime.frames import Frames
 from shoal.node_agent.runtime.port import (
     CREATED,
     EXITED,
@@ -43,7 +44,6 @@ API_VERSION = "v1.41"  # Docker Engine 20.10
 
 _CONTAINER_EVENTS = ("start", "die", "oom", "destroy")
 _IMAGE_EVENTS = ("delete", "untag", "tag", "pull", "import", "load")
-_FRAME = struct.Struct(">BxxxL")
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -348,32 +348,24 @@ class Engine:
 
 
 class EngineLog:
-    """A container's log, as frames of (stream, length, data); a terminal's is raw."""
+    """A container's log; a terminal's has no frames."""
 
     def __init__(
         self, opened: AbstractAsyncContextManager[object], response: aiohttp.ClientResponse, *, raw: bool
     ) -> None:
         self._opened = opened
         self._response = response
-        self._raw = raw
-        self._left = 0
-        self._stream = 1
+        self._frames = None if raw else Frames()
+        self._pieces: deque[tuple[int, bytes]] = deque()
 
     async def read(self) -> tuple[int, bytes] | None:
-        content = self._response.content
-        with translated():
-            if self._raw:
-                data = await content.readany()
-                return (1, data) if data else None
-            while not self._left:
-                try:
-                    header = await content.readexactly(_FRAME.size)
-                except asyncio.IncompleteReadError:
-                    return None
-                self._stream, self._left = _FRAME.unpack(header)
-            data = await content.read(min(self._left, READ_AHEAD_BYTES))
-        self._left -= len(data)
-        return (self._stream, data) if data else None
+        while not self._pieces:
+            with translated():
+                data = await self._response.content.readany()  # READ_AHEAD_BYTES bound it
+            if not data:
+                return None
+            self._pieces += self._frames.feed(data) if self._frames else [(1, data)]
+        return self._pieces.popleft()
 
     async def close(self) -> None:
         await self._opened.__aexit__(None, None, None)
@@ -483,6 +475,9 @@ def _fact(found: _Inspected) -> Fact:
     else:
         # One that could not be started stays "created", and the engine keeps why.
         known = CREATED if not started and not state.Error else EXITED
+    finished = _time(state.FinishedAt) if known == EXITED else 0.0
+    if known == EXITED and not started:
+        finished = finished or _time(found.Created)  # it never began: what waits, waits from its making
     return Fact(
         id=found.Id,
         labels=read_labels(found.Config.Labels or {}),
@@ -491,8 +486,10 @@ def _fact(found: _Inspected) -> Fact:
         oom_killed=state.OOMKilled,
         error=state.Error if not started else "",
         created_at=_time(found.Created),
-        started_at=started,
-        finished_at=_time(state.FinishedAt) if known == EXITED else 0.0,
+        started_at=min(started, finished)
+        if known == EXITED
+        else started,  # the engine's two clocks differ by a millisecond
+        finished_at=finished,
         image=found.Config.Image,
         image_id=found.Image,
         pid=state.Pid,
