@@ -20,6 +20,7 @@ from contextlib import suppress
 import msgspec
 
 from shoal import names as n
+from shoal.api import guard
 from shoal.api.documents import FAILED, Applier, Progress, Refusal, Whole, fit, read
 from shoal.api.live import Live
 from shoal.api.pull import WORKING_EVERY_S, Published, Pull
@@ -142,7 +143,7 @@ class Manifests:
 
     async def _apply(self, message: Published, leadership: Leadership) -> None:
         sender = self._sender(message)
-        traceparent = message.traceparent
+        traceparent = guard.context(message.traceparent)
         if not traceparent:
             with span("publish", start_ns=message.stored_ns, user=sender.user) as published:
                 traceparent = published.traceparent
@@ -266,7 +267,7 @@ class Manifests:
 def _check_tokens(sender: Sender) -> None:
     """A literal wildcard passes the server's check wherever a right has a wildcard. Raises: Refusal."""
     for what, text in (("user", sender.user), ("namespace", sender.namespace)):
-        if any(c in "*>= \t\r\n" for c in text):
+        if not guard.is_token(text):
             raise Refusal(Forbidden(f"{text[:64]!r} cannot be the {what} of a subject"))
 
 

@@ -9,7 +9,7 @@ import re
 
 import msgspec
 
-from shoal.api import registration, reports
+from shoal.api import guard, registration, reports
 from shoal.api.cluster import Cluster
 from shoal.api.live import Live
 from shoal.api.writing import Plan, Writer, put
@@ -40,6 +40,8 @@ EVENTS_MAX = 200  # in one request
 EVENTS_EACH_S = 25.0  # a node's share, refilled; beyond it events are dropped, and counted
 EVENTS_BURST = 500.0
 HEARTBEAT_EVERY_S = 0.5
+UID_MAX = 128
+COUNT_MAX = 2**31 - 1
 REASON = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,127}$")
 
 
@@ -99,6 +101,7 @@ class Nodes:
         """The consumer of one process of a node: made by us, with our filters."""
         asked: NodeWatchRequest = decode(request, NodeWatchRequest)
         process = request.tokens[2] if len(request.tokens) > 2 else ""
+        registration.check_name(request.node)
         await self._known(request.node)
         return await make_node_consumer(self._bus, request.node, process, asked.start)
 
@@ -113,6 +116,7 @@ class Nodes:
     # --- reporting ---------------------------------------------------------------------------------------------------
 
     async def status(self, request: Request) -> StatusReply:
+        registration.check_name(request.node)
         asked: StatusRequest = decode(request, StatusRequest)
         if len(asked.reports) > reports.REPORTS_MAX:
             raise TooLarge(f"{len(asked.reports)} reports in one request; {reports.REPORTS_MAX} at most")
@@ -124,7 +128,7 @@ class Nodes:
     async def _report(self, node: str, report: Report, traceparent: str) -> ReportResult:
         """Never raises a ShoalError: it is the result."""
         try:
-            return await self._stored(node, report, report.traceparent or traceparent)
+            return await self._stored(node, report, guard.context(report.traceparent) or traceparent)
         except ShoalError as error:
             return ReportResult(error=to_status(error))
 
@@ -168,15 +172,15 @@ class Nodes:
             key = ObjectKey(event.resource, event.namespace, event.name)
             made = events.make(
                 key,
-                event.uid,
+                event.uid[:UID_MAX],
                 event.type,
                 event.reason,
                 event.message,
                 reporter="node-agent",
                 host=node,
-                first=event.first or now,
-                last=event.last or now,
-                count=event.count,
+                first=guard.time(event.first, now),
+                last=guard.time(event.last, now),
+                count=min(event.count, COUNT_MAX),
             )
             await events.publish(self._bus, key, made, reporter=node)
         if dropped:

@@ -9,6 +9,7 @@ import msgspec
 
 from shoal.api import cluster as clusters
 from shoal.api.documents import Applier
+from shoal.api.guard import guarded
 from shoal.api.happenings import EVENTS, Happenings
 from shoal.api.live import Live
 from shoal.api.manifests import GROUP, Manifests
@@ -118,7 +119,7 @@ class _Api:
             names.watch_all: nodes.watch,
         }
         subscriptions = [
-            await answer(self.bus, subject, handler, queue=QUEUE, limit=NODES_AT_ONCE)
+            await answer(self.bus, subject, guarded(handler), queue=QUEUE, limit=NODES_AT_ONCE)
             for subject, handler in from_nodes.items()
         ]
         try:
@@ -126,7 +127,7 @@ class _Api:
                 self.bus, SERVICE, version=VERSION, queue=QUEUE, description="Shoal's api"
             ) as service:
                 for verb, handler in self._verbs().items():
-                    await service.add(verb, names.api_endpoint(verb), handler, limit=PEOPLE_AT_ONCE)
+                    await service.add(verb, names.api_endpoint(verb), guarded(handler), limit=PEOPLE_AT_ONCE)
                 await self.live.newest()  # its answer comes after the server has read all these subscriptions
                 log.info("ready", revision=self.live.revision, cluster=cluster.uid)
                 if on_ready is not None:

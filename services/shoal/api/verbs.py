@@ -13,12 +13,13 @@ import msgspec
 
 from shoal.api import admission, deletion, present
 from shoal.api.documents import DEFAULT_NAMESPACE, Applier, Refusal, check_namespace, fit, read, unreadable
+from shoal.api.guard import is_token
 from shoal.api.history import type_for
 from shoal.api.live import Live
 from shoal.api.paging import Page, page, read_token, write_token
 from shoal.api.writing import Plan, Writer, erasure, kind_named, put
 from shoal.bus.rpc import Request, decode
-from shoal.errors import AlreadyExists, BadRequest, Conflict, Expired, NotFound, Unavailable, to_status
+from shoal.errors import AlreadyExists, BadRequest, Conflict, Expired, NotFound, to_status
 from shoal.model.manifest import decode_input
 from shoal.model.meta import Object
 from shoal.model.registry import Kind, key_of
@@ -115,13 +116,10 @@ class Verbs:
                 continue
 
     async def _catch_up(self, revision: int) -> None:
-        """Raises: Expired for a revision of another history, Unavailable if this api is behind."""
+        """Raises: Expired for a revision that the store has not reached: it is of another history."""
         await self._live.newest()
-        if revision > self._live.history.last:
-            newest = await self._writer.store.last_revision()
-            if revision > newest:
-                raise Expired(f"revision {revision} is not reached yet; the newest is {newest}: list again")
-            raise Unavailable(f"this api has not seen revision {revision} yet")
+        if revision > self._live.history.last and revision > (newest := await self._writer.store.last_revision()):
+            raise Expired(f"revision {revision} is not reached yet, the newest is {newest}: list again")
 
     def _events(self, wanted: present.Selection, since: int) -> tuple[list[WatchEvent], int]:
         """What to tell, as much as fits one reply, and up to which revision that is everything."""
@@ -287,7 +285,7 @@ class Verbs:
 
 def object_key(kind: Kind, namespace: str, name: str) -> ObjectKey:
     """Raises: BadRequest for a name that can be none."""
-    if not name or any(c in "*>= \t\r\n/" for c in name):
+    if not name or "/" in name or not is_token(name):
         raise BadRequest(f"{name[:253]!r} is no name", path="name")
     return ObjectKey(kind.resource, (namespace or DEFAULT_NAMESPACE) if kind.namespaced else "", name)
 

@@ -268,6 +268,22 @@ async def test_the_trace_of_a_report_is_kept(bus: Bus, client: Client, store: St
     assert entry.traceparent == trace
 
 
+async def test_a_report_carries_no_header_of_its_own(
+    bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]"
+) -> None:
+    """A line break in what becomes a header would be another header, with the api's rights."""
+    node = FakeNode(bus, "n1")
+    await node.register()
+    uid = await a_bound_pod(client, store, "web", "n1")
+    evil = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nNats-TTL: 1s\r\nKV-Operation: DEL"
+    (result,) = await node.report(of_pod("web", uid, traceparent=evil))
+    assert result.error is None
+    entry = await store.get(observed("n1", ObjectKey("pods", "default", "web")))
+    assert entry is not None
+    assert entry.value is not None
+    assert "\n" not in entry.traceparent
+
+
 # --- telling ---
 
 
