@@ -1,4 +1,4 @@
-"""What arrives is made safe before anything else looks at it. Pure.
+"""What arrives is made safe before anything else looks at it.
 
 A token or a trace context ends up in subjects, keys and headers of our own making, which have more rights than whoever
 sent it: what has no proper form goes no further.
