@@ -33,7 +33,7 @@ class Frames:
                 break
             stream, self._left = _HEADER.unpack_from(data, at)
             at += _HEADER.size
-            if stream != self._stream:
+            if self._left and stream != self._stream:
                 if parts:
                     pieces.append((self._stream, b"".join(parts)))
                     parts = []
