@@ -3,12 +3,12 @@
 import asyncio
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.e2e.programs import go_path, nats_cli
 from tests.e2e.world import pods, running
 
 from shoal import wire
@@ -29,7 +29,7 @@ def block(language: str, word: str) -> str:
 
 
 async def run(argv: list[str], lab: Lab) -> str:
-    env = {**os.environ, **lab.environment(), "PATH": f"{os.environ['PATH']}:{Path.home()}/go/bin"}
+    env = {**os.environ, **lab.environment(), "PATH": go_path()}
     process = await asyncio.create_subprocess_exec(
         *argv, env=env, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -68,7 +68,7 @@ async def test_the_snippet_of_nats_py_deploys_the_example(lab: Lab, client: Clie
 
 
 async def test_the_line_for_the_nats_cli_deploys_the_example(lab: Lab, client: Client) -> None:
-    if shutil.which("nats", path=f"{os.environ['PATH']}:{Path.home()}/go/bin") is None:
+    if await asyncio.to_thread(nats_cli) is None:
         pytest.skip("there is no nats CLI: Go, which installs one, is not there")
     said = await run(["bash", "-ec", block("sh", "nats pub")], lab)
     assert "Stored in Stream: shoal_manifests" in said

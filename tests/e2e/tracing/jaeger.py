@@ -1,18 +1,16 @@
 """A real Jaeger for the tests: found, started on free ports, and asked through its query API."""
 
 import json
-import os
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from tests.e2e.composed.waiting import until
+from tests.e2e.programs import found_or_awaited
 from tests.e2e.tracing.receiver import SpanSeen
 
 from shoal.local import jaeger as local
@@ -20,23 +18,9 @@ from shoal.local import jaeger as local
 PROGRAM = "all-in-one"  # as .ci/tools installs it
 
 
-def jaeger_path(wait_s: float = 240.0) -> str | None:
-    """The program; None where there is no Go to install it with. `make test` installs it beside the first tests: then
-    this waits for the end of that.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        if found := local.find_binary():
-            return found
-        if not _being_installed() or time.monotonic() > deadline:
-            return None
-        time.sleep(0.5)
-
-
-def _being_installed() -> bool:
-    """.ci/tools leaves its log when it begins, and `.done` when it has ended."""
-    logs = Path(os.environ.get("SHOAL_CI_LOG") or f"/tmp/shoal-ci-{os.getuid()}")
-    return (logs / f"go-{PROGRAM}.log").exists() and not (logs / f"go-{PROGRAM}.done").exists()
+def jaeger_path() -> str | None:
+    """The program; None where there is no Go to install it with."""
+    return found_or_awaited(PROGRAM, local.find_binary)
 
 
 class Jaeger:
