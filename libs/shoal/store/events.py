@@ -22,6 +22,7 @@ NORMAL, WARNING = "Normal", "Warning"
 MESSAGE_MAX = 1024
 REASON_MAX = 128
 REMEMBERED = 4096
+COUNT_MAX = 2**31 - 1
 DEFAULT_NAMESPACE = "default"  # where Kubernetes keeps events about objects without a namespace
 
 
@@ -67,6 +68,28 @@ def make(
         first_timestamp=first,
         last_timestamp=last,
         count=max(count, 1),
+    )
+
+
+def succeeding(before: Event | None, event: Event) -> Event:
+    """The event in the place of the one told before: of the same object it goes on counting, from the same first time.
+
+    Told with the first time of the one before, its reporter counts itself, and its count stands; told again exactly (its
+    acknowledgement was lost) it is the same event.
+    """
+    if before is None or before.involved_object.uid != event.involved_object.uid:
+        return event
+    if (before.last_timestamp, before.message) == (event.last_timestamp, event.message):
+        count = max(before.count, event.count)
+    elif before.first_timestamp == event.first_timestamp:
+        count = event.count
+    else:
+        count = before.count + event.count
+    return msgspec.structs.replace(
+        event,
+        metadata=msgspec.structs.replace(event.metadata, creation_timestamp=before.metadata.creation_timestamp),
+        first_timestamp=before.first_timestamp,
+        count=min(count, COUNT_MAX),
     )
 
 

@@ -6,6 +6,7 @@ committed together (the store's group commit), each a unit of its own: one that 
 
 import asyncio
 import re
+from collections import OrderedDict
 
 import msgspec
 
@@ -16,10 +17,12 @@ from shoal.api.writing import Plan, Writer, put
 from shoal.bus.connection import Bus
 from shoal.bus.rpc import Request, decode
 from shoal.errors import Conflict, NotFound, ShoalError, TooLarge, to_status
+from shoal.model.event import Event
 from shoal.model.node import Node
 from shoal.names import ObjectKey, claim, observed, untoken
 from shoal.store import events
-from shoal.store.consumers import make_node_consumer
+from shoal.store.consumers import events_source, make_node_consumer
+from shoal.store.reads import read_one
 from shoal.store.records import Change, Put
 from shoal.store.view import NODES, PODS
 from shoal.telemetry.logs import log
@@ -41,7 +44,8 @@ EVENTS_EACH_S = 25.0  # a node's share, refilled; beyond it events are dropped, 
 EVENTS_BURST = 500.0
 HEARTBEAT_EVERY_S = 0.5
 UID_MAX = 128
-COUNT_MAX = 2**31 - 1
+TOLD_FRESH_S = 2.0
+TOLD_REMEMBERED = 4096
 REASON = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,127}$")
 
 
@@ -52,6 +56,7 @@ class Nodes:
         self._writer = writer
         self._cluster = cluster
         self._shares: dict[str, _Share] = {}
+        self._told = _Told(bus)
         self._registering = asyncio.Lock()  # or all who join at once would choose the same range, and collide
 
     # --- joining -----------------------------------------------------------------------------------------------------
@@ -163,32 +168,47 @@ class Nodes:
 
     async def _events(self, node: str, told: list[NodeEvent]) -> None:
         share = self._shares.setdefault(node, _Share())
-        now, clock_s = self._writer.clock.rfc3339(), asyncio.get_running_loop().time()
-        dropped = max(0, len(told) - EVENTS_MAX)
-        for event in told[:EVENTS_MAX]:
-            if not share.take(clock_s) or not self._may_tell(node, event):
-                dropped += 1
-                continue
-            key = ObjectKey(event.resource, event.namespace, event.name)
-            made = events.make(
-                key,
-                event.uid[:UID_MAX],
-                event.type,
-                event.reason,
-                event.message,
-                reporter="node-agent",
-                host=node,
-                first=guard.time(event.first, now),
-                last=guard.time(event.last, now),
-                count=min(event.count, COUNT_MAX),
-            )
-            await events.publish(self._bus, key, made, reporter=node)
-        if dropped:
+        clock_s = asyncio.get_running_loop().time()
+        passed = [e for e in told[:EVENTS_MAX] if share.take(clock_s) and self._may_tell(node, e)]
+        if dropped := len(told) - len(passed):
             log.warning("node.events_dropped", node=node, dropped=dropped)
+        by_subject: dict[str, list[Event]] = {}
+        for subject, event in (self._event(node, e) for e in passed):
+            by_subject.setdefault(subject, []).append(event)
+        await asyncio.gather(*(self._tell(subject, told) for subject, told in by_subject.items()))
+
+    async def _tell(self, subject: str, told: list[Event]) -> None:
+        """One after the other: each goes on counting from the one before. Lost while NATS is away."""
+        try:
+            for event in told:
+                made = events.succeeding(await self._told.before(subject), event)
+                await self._writer.store.emit(subject, made)
+                self._told.remember(subject, made)
+        except ShoalError as error:
+            log.info("node.event_lost", subject=subject, error=str(error))
+
+    def _event(self, node: str, told: NodeEvent) -> tuple[str, Event]:
+        now = self._writer.clock.rfc3339()
+        key = ObjectKey(told.resource, told.namespace, told.name)
+        made = events.make(
+            key,
+            told.uid[:UID_MAX],
+            told.type,
+            told.reason,
+            told.message,
+            reporter="node-agent",
+            host=node,
+            first=guard.time(told.first, now),
+            last=guard.time(told.last, now),
+            count=min(told.count, events.COUNT_MAX),
+        )
+        return self._bus.names.event(key, node, told.reason), made
 
     def _may_tell(self, node: str, event: NodeEvent) -> bool:
         """Of itself, of its pods, and of a pod that is gone by now."""
-        if not REASON.match(event.reason):
+        if not REASON.match(event.reason) or not event.name:
+            return False
+        if not all(map(guard.is_token, (event.namespace, event.name))):
             return False
         if event.resource == NODES:
             return event.name == node and not event.namespace
@@ -196,6 +216,30 @@ class Nodes:
             return False
         stored = self._live.view.get(ObjectKey(PODS, event.namespace, event.name))
         return stored is None or stored.object.spec.node_name == node  # type: ignore[attr-defined]
+
+
+class _Told:
+    """The events told last, by subject: what this api told a moment ago it knows, else it looks into the stream."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._recent: OrderedDict[str, tuple[float, Event]] = OrderedDict()
+
+    async def before(self, subject: str) -> Event | None:
+        known = self._recent.get(subject)
+        if known is not None and asyncio.get_running_loop().time() - known[0] < TOLD_FRESH_S:
+            return known[1]
+        entry = await read_one(self._bus, events_source(self._bus.names), subject)
+        try:
+            return msgspec.json.decode(entry.value, type=Event) if entry is not None and entry.value else None
+        except msgspec.MsgspecError:
+            return None
+
+    def remember(self, subject: str, event: Event) -> None:
+        self._recent[subject] = (asyncio.get_running_loop().time(), event)
+        self._recent.move_to_end(subject)
+        if len(self._recent) > TOLD_REMEMBERED:
+            self._recent.popitem(last=False)
 
 
 class _Share(msgspec.Struct):

@@ -334,6 +334,28 @@ async def test_events_of_a_node_are_kubernetes_events(
     assert (await get(client, "ev", one["metadata"]["name"]))["message"] == "again"
 
 
+async def test_events_told_again_are_counted(
+    bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]", start_api: StartApi
+) -> None:
+    """Through two apis, with a repeat whose answer was lost; an event of a successor begins anew."""
+    await start_api()
+    node = FakeNode(bus, "n1")
+    await node.register()
+    uid = await a_bound_pod(client, store, "web", "n1")
+    for minute in (0, 1, 1, 2):
+        when = f"2026-11-24T10:0{minute}:00Z"
+        await node.report(events=[an_event("web", uid, reason="BackOff", first=when, last=when)])
+    (found,) = await client.events("default", wire.EventsRequest(resource="pods", name="web"))
+    assert (found.count, found.first_timestamp, found.last_timestamp) == (
+        3,
+        "2026-11-24T10:00:00Z",
+        "2026-11-24T10:02:00Z",
+    )
+    await node.report(events=[an_event("web", "another", reason="BackOff")])
+    (found,) = await client.events("default", wire.EventsRequest(resource="pods", name="web"))
+    assert (found.count, found.involved_object.uid) == (1, "another")
+
+
 async def test_events_are_watched(bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]") -> None:
     node = FakeNode(bus, "n1")
     await node.register()
