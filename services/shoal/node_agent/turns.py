@@ -1,8 +1,8 @@
-"""So many at a time at the engine, and who is nearly done goes first.
+"""So many at a time at the engine, and whoever came first is finished first.
 
-Beyond a handful of calls at once an engine starts nothing faster, everything only takes longer. With turns in order of
-arrival thirty pods would all finish at the end; here a container's start goes before a sandbox's, and that before a
-create.
+Beyond a handful of calls at once an engine starts nothing faster, everything only takes longer. Turns in order of
+asking would begin thirty pods and finish them all at the end; so a pod's calls go by when the pod came (its ticket). What
+heals has an old ticket and waits for nobody; removals come after all that starts.
 """
 
 import asyncio
@@ -10,29 +10,28 @@ import heapq
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import IntEnum
 
-
-class Stage(IntEnum):
-    START_CONTAINER = 0
-    START_SANDBOX = 1
-    CREATE = 2
-    REMOVE = 3
+_Waiting = tuple[tuple[bool, int], int, "asyncio.Future[None]"]
 
 
 class Turns:
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._count = itertools.count()
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._tickets = itertools.count()
+        self._waiting: list[_Waiting] = []
+
+    def ticket(self) -> int:
+        """A place in the order of pods."""
+        return next(self._tickets)
 
     @asynccontextmanager
-    async def turn(self, stage: Stage) -> AsyncIterator[None]:
+    async def turn(self, ticket: int, *, removal: bool = False) -> AsyncIterator[None]:
         if self._free > 0:
             self._free -= 1
         else:
             waiter = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (stage, next(self._count), waiter))
+            heapq.heappush(self._waiting, ((removal, ticket), next(self._count), waiter))
             try:
                 await waiter
             except asyncio.CancelledError:

@@ -32,7 +32,6 @@ from shoal.node_agent.runtime.port import (
     Labels,
 )
 from shoal.node_agent.status import Seen, pod_status
-from shoal.node_agent.turns import Stage
 from shoal.node_agent.volumes import VolumeError
 from shoal.telemetry.logs import log
 from shoal.telemetry.trace import Span, span
@@ -50,6 +49,7 @@ class Worker:
         self.key = key
         self.uid = uid
         self._node = node
+        self._ticket = node.turns.ticket()
         self._pod: Pod | None = None
         self._last_pod: Pod | None = None
         self._confirmed = False  # `_pod` None is known, not only not yet heard
@@ -317,7 +317,7 @@ class Worker:
         pod, node = self._must(), self._node
         fact = self._facts[i]
         if fact.state != RUNNING:
-            async with node.turns.turn(Stage.START_SANDBOX):
+            async with node.turns.turn(self._ticket):
                 await node.runtime.start(i)
             fact = self._facts[i] = msgspec.structs.replace(self._facts[i], state=RUNNING, started_at=node.now())
         if not pod.spec.host_network and node.network is not None:
@@ -371,7 +371,7 @@ class Worker:
 
     async def _create(self, name: str, body: dict[str, object]) -> str:
         """A name that is taken is of a create whose answer was lost: that container goes, and a new one is made."""
-        async with self._node.turns.turn(Stage.CREATE):
+        async with self._node.turns.turn(self._ticket):
             try:
                 return await self._node.runtime.create(name, body)
             except EngineError as error:
@@ -384,7 +384,7 @@ class Worker:
         node, attempt = self._node, self._facts[i].labels.attempt
         with span("start", parent=self._parent(name, attempt), container_id=i, **self._attributes(name)) as starting:
             try:
-                async with node.turns.turn(Stage.START_CONTAINER):
+                async with node.turns.turn(self._ticket):
                     await node.runtime.start(i)
             except EngineNotFound:
                 raise
@@ -415,7 +415,7 @@ class Worker:
         self._ended(action.id)
 
     async def _remove(self, i: str) -> None:
-        async with self._node.turns.turn(Stage.REMOVE):
+        async with self._node.turns.turn(self._ticket, removal=True):
             await self._node.runtime.remove(i)
         fact = self._facts.pop(i, None)
         self._connected.discard(i)
