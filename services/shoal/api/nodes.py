@@ -6,7 +6,6 @@ committed together (the store's group commit), each a unit of its own: one that 
 
 import asyncio
 import re
-from collections import OrderedDict
 
 import msgspec
 
@@ -44,8 +43,6 @@ EVENTS_EACH_S = 25.0  # a node's share, refilled; beyond it events are dropped, 
 EVENTS_BURST = 500.0
 HEARTBEAT_EVERY_S = 0.5
 UID_MAX = 128
-TOLD_FRESH_S = 2.0
-TOLD_REMEMBERED = 4096
 REASON = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,127}$")
 
 
@@ -56,7 +53,6 @@ class Nodes:
         self._writer = writer
         self._cluster = cluster
         self._shares: dict[str, _Share] = {}
-        self._told = _Told(bus)
         self._registering = asyncio.Lock()  # or all who join at once would choose the same range, and collide
 
     # --- joining -----------------------------------------------------------------------------------------------------
@@ -181,11 +177,17 @@ class Nodes:
         """One after the other: each goes on counting from the one before. Lost while NATS is away."""
         try:
             for event in told:
-                made = events.succeeding(await self._told.before(subject), event)
-                await self._writer.store.emit(subject, made)
-                self._told.remember(subject, made)
+                await self._writer.store.emit(subject, events.succeeding(await self._told_before(subject), event))
         except ShoalError as error:
             log.info("node.event_lost", subject=subject, error=str(error))
+
+    async def _told_before(self, subject: str) -> Event | None:
+        """From the stream: another api may have told it."""
+        entry = await read_one(self._bus, events_source(self._bus.names), subject)
+        try:
+            return msgspec.json.decode(entry.value, type=Event) if entry is not None and entry.value else None
+        except msgspec.MsgspecError:
+            return None
 
     def _event(self, node: str, told: NodeEvent) -> tuple[str, Event]:
         now = self._writer.clock.rfc3339()
@@ -216,30 +218,6 @@ class Nodes:
             return False
         stored = self._live.view.get(ObjectKey(PODS, event.namespace, event.name))
         return stored is None or stored.object.spec.node_name == node  # type: ignore[attr-defined]
-
-
-class _Told:
-    """The events told last, by subject: what this api told a moment ago it knows, else it looks into the stream."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._recent: OrderedDict[str, tuple[float, Event]] = OrderedDict()
-
-    async def before(self, subject: str) -> Event | None:
-        known = self._recent.get(subject)
-        if known is not None and asyncio.get_running_loop().time() - known[0] < TOLD_FRESH_S:
-            return known[1]
-        entry = await read_one(self._bus, events_source(self._bus.names), subject)
-        try:
-            return msgspec.json.decode(entry.value, type=Event) if entry is not None and entry.value else None
-        except msgspec.MsgspecError:
-            return None
-
-    def remember(self, subject: str, event: Event) -> None:
-        self._recent[subject] = (asyncio.get_running_loop().time(), event)
-        self._recent.move_to_end(subject)
-        if len(self._recent) > TOLD_REMEMBERED:
-            self._recent.popitem(last=False)
 
 
 class _Share(msgspec.Struct):
