@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Self
@@ -210,12 +211,14 @@ def delete_route(route: Route) -> Message:
 class Netlink:
     """One socket into one network namespace; it stays there whatever its user does later.
 
-    `namespace_fd` None: the caller's own.
+    `namespace_fd` None: the caller's own. Threads may share one: each exchange has the socket to itself, or one would
+    take the answers that another waits for.
     """
 
     def __init__(self, namespace_fd: int | None = None) -> None:
         self._socket = namespace.call_in(namespace_fd, _open) if namespace_fd is not None else _open()
         self._sequence = 0
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -232,22 +235,23 @@ class Netlink:
 
         Raises: NetlinkError of the first that was refused.
         """
-        expected = {}
-        packet = b""
-        for message in messages:
-            self._sequence += 1
-            expected[self._sequence] = message
-            packet += self._frame(message.kind, message.flags | _REQUEST | _ACK, message.payload)
-        self._socket.send(packet)
         failed: NetlinkError | None = None
-        while expected:
-            for _, sequence, kind, payload in _frames(self._socket.recv(_BUFFER_BYTES)):
-                if kind != _NLMSG_ERROR or sequence not in expected:
-                    continue
-                message = expected.pop(sequence)
-                number = -struct.unpack_from("=i", payload)[0]
-                if number and number not in message.ignore and failed is None:
-                    failed = NetlinkError(number, message.what)
+        with self._turn:
+            expected = {}
+            packet = b""
+            for message in messages:
+                self._sequence += 1
+                expected[self._sequence] = message
+                packet += self._frame(message.kind, message.flags | _REQUEST | _ACK, message.payload)
+            self._socket.send(packet)
+            while expected:
+                for _, sequence, kind, payload in _frames(self._socket.recv(_BUFFER_BYTES)):
+                    if kind != _NLMSG_ERROR or sequence not in expected:
+                        continue
+                    message = expected.pop(sequence)
+                    number = -struct.unpack_from("=i", payload)[0]
+                    if number and number not in message.ignore and failed is None:
+                        failed = NetlinkError(number, message.what)
         if failed is not None:
             raise failed
 
@@ -255,13 +259,11 @@ class Netlink:
         return [_link(payload) for payload in self._dump(RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0))]
 
     def link(self, name: str) -> Link | None:
-        self._sequence += 1
         payload = _IFINFO.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name)
-        self._socket.send(self._frame(RTM_GETLINK, _REQUEST, payload))
-        for _, sequence, kind, answer in _frames(self._socket.recv(_BUFFER_BYTES)):
-            if sequence == self._sequence and kind == RTM_NEWLINK:
+        for kind, answer in self._ask(RTM_GETLINK, payload):
+            if kind == RTM_NEWLINK:
                 return _link(answer)
-            if sequence == self._sequence and kind == _NLMSG_ERROR:
+            if kind == _NLMSG_ERROR:
                 number = -struct.unpack_from("=i", answer)[0]
                 if number not in {0, errno.ENODEV}:
                     raise NetlinkError(number, f"look for link {name}")
@@ -286,12 +288,10 @@ class Netlink:
 
     def route_to(self, address: str) -> tuple[str, int]:
         """(own source address, link) by which the kernel would reach `address`. Raises: NetlinkError (unreachable)."""
-        self._sequence += 1
         payload = _RTMSG.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0) + attribute(
             _RTA_DST, IPv4Address(address).packed
         )
-        self._socket.send(self._frame(RTM_GETROUTE, _REQUEST, payload))
-        for _, _, kind, answer in _frames(self._socket.recv(_BUFFER_BYTES)):
+        for kind, answer in self._ask(RTM_GETROUTE, payload):
             if kind == _NLMSG_ERROR:
                 raise NetlinkError(-struct.unpack_from("=i", answer)[0], f"look for a route to {address}")
             values = attributes(answer[_RTMSG.size :])
@@ -299,18 +299,28 @@ class Netlink:
             return str(IPv4Address(source)) if source else "", struct.unpack("=I", values[_RTA_OIF])[0]
         raise NetlinkError(errno.ENETUNREACH, f"look for a route to {address}")
 
-    def _dump(self, kind: int, payload: bytes) -> Iterator[bytes]:
-        self._sequence += 1
-        self._socket.send(self._frame(kind, _REQUEST | _DUMP, payload))
-        while True:
-            for _, sequence, answered, answer in _frames(self._socket.recv(_BUFFER_BYTES)):
-                if sequence != self._sequence:
-                    continue
-                if answered == _NLMSG_DONE:
-                    return
-                if answered == _NLMSG_ERROR:
-                    raise NetlinkError(-struct.unpack_from("=i", answer)[0], "list")
-                yield answer
+    def _ask(self, kind: int, payload: bytes) -> list[tuple[int, bytes]]:
+        """(kind, payload) of the answers to a question that one packet answers."""
+        with self._turn:
+            self._sequence += 1
+            self._socket.send(self._frame(kind, _REQUEST, payload))
+            answers = _frames(self._socket.recv(_BUFFER_BYTES))
+            return [(answered, answer) for _, sequence, answered, answer in answers if sequence == self._sequence]
+
+    def _dump(self, kind: int, payload: bytes) -> list[bytes]:
+        found: list[bytes] = []
+        with self._turn:
+            self._sequence += 1
+            self._socket.send(self._frame(kind, _REQUEST | _DUMP, payload))
+            while True:
+                for _, sequence, answered, answer in _frames(self._socket.recv(_BUFFER_BYTES)):
+                    if sequence != self._sequence:
+                        continue
+                    if answered == _NLMSG_DONE:
+                        return found
+                    if answered == _NLMSG_ERROR:
+                        raise NetlinkError(-struct.unpack_from("=i", answer)[0], "list")
+                    found.append(answer)
 
     def _frame(self, kind: int, flags: int, payload: bytes) -> bytes:
         size = _HEADER.size + len(payload)

@@ -74,12 +74,13 @@ async def feed(fd: int, session: Typed) -> None:
 
 
 async def _read(fd: int) -> bytes:
-    if stat.S_ISREG(os.fstat(fd).st_mode):  # epoll does not take files; they do not block either
-        await asyncio.sleep(0)
-        return os.read(fd, READ_BYTES)
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    loop.add_reader(fd, ready.set)
+    try:
+        loop.add_reader(fd, ready.set)
+    except PermissionError:  # epoll takes no files and no /dev/null; they do not block either
+        await asyncio.sleep(0)
+        return os.read(fd, READ_BYTES)
     try:
         await ready.wait()
     finally:

@@ -427,17 +427,22 @@ class Agent:
         for uid, worker in list(self.workers.items()):
             if uid not in bound:
                 self._spawn(self._confirm(worker.key, uid), f"confirm {worker.key}")
-        known = bound | set(self.workers)
+
+        def known() -> set[str]:
+            """Looked at anew after each wait: a pod that came meanwhile must not lose what it was just given."""
+            return set(self._uids.values()) | set(self.workers)
+
         loop = asyncio.get_running_loop()
-        for uid in self.node.volumes.uids() - known:
+        for uid in self.node.volumes.uids() - known():
             try:
                 await loop.run_in_executor(None, self.node.volumes.release, uid)
             except ShoalError as error:
                 log.warning("collect.files", uid=uid, error=str(error))
-        self.node.addresses.keep_only(known)
+        self.node.addresses.keep_only(known())
         if self.network is not None:
             await self.network.program()
-            await self.network.remove_links(self.network.links() - {link_name(uid) for uid in known})
+            there = await loop.run_in_executor(None, self.network.links)
+            await self.network.remove_links(there - {link_name(uid) for uid in known()})
         ready()
         log.info("ready", node=self.config.node, address=self.host.address, pods=len(bound), sandbox=self.sandbox)
 

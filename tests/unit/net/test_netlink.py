@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -159,3 +160,13 @@ def test_a_visit_to_another_namespace_leaves_this_one_where_it_is(spare: int) ->
     assert namespace.own() == before
     with pytest.raises(ValueError, match="inside"):
         namespace.call_in(spare, lambda: int("inside"))
+
+
+@needs_root
+def test_threads_share_a_socket_without_taking_each_others_answers(spare: int) -> None:
+    with Netlink(spare) as kernel, ThreadPoolExecutor(2) as threads:
+
+        def look_often(_: int) -> set[str]:
+            return {link.name for _ in range(300) for link in kernel.links()}
+
+        assert list(threads.map(look_often, range(2), timeout=30)) == [{"lo"}, {"lo"}]
