@@ -150,7 +150,10 @@ def summary(p: Pod) -> str:
         s.state.waiting.reason if s.state.waiting else "terminated" if s.state.terminated else "running"
         for s in p.status.container_statuses
     ]
-    return f"{p.metadata.name} {p.status.phase} on {p.spec.node_name or '-'} {states} {p.status.message}".strip()
+    ending = " (ending)" if p.metadata.deletion_timestamp else ""
+    return (
+        f"{p.metadata.name} {p.status.phase}{ending} on {p.spec.node_name or '-'} {states} {p.status.message}".strip()
+    )
 
 
 async def containers_of(docker: Any, namespace: str) -> list[Mapping[str, Any]]:
