@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from shoal.bus.connection import Bus
-from shoal.errors import Conflict, ShoalError, TooLarge, Unavailable
+from shoal.errors import Conflict, Overloaded, ShoalError, TooLarge, Unavailable
 
 # err_code: nats-server's errors.json
 WRONG_LAST_SEQUENCE = 10071
@@ -14,6 +14,7 @@ CONSUMER_NOT_FOUND = 10014
 STREAM_NAME_IN_USE = 10058
 MESSAGE_NOT_FOUND = 10037
 MESSAGE_TOO_LARGE = 10054
+STORE_FULL = 10077  # a stream's bound on bytes, or on messages a subject
 BATCH_TOO_MANY_IN_FLIGHT = 10210
 BATCH_INCOMPLETE = 10176
 
@@ -70,7 +71,10 @@ async def api(bus: Bus, call: str, body: Any = None, *, timeout: float = API_TIM
 
 
 def read_ack(subject: str, data: bytes) -> PubAck:
-    """The acknowledgement of a stored message. Raises: Conflict (its expectation failed), TooLarge, ApiError, Unavailable."""
+    """The acknowledgement of a stored message.
+
+    Raises: Conflict (its expectation failed), Overloaded (the stream is full), TooLarge, ApiError, Unavailable.
+    """
     ack = msgspec.json.decode(data, type=PubAck)
     if (error := ack.error) is None:
         return ack
@@ -78,6 +82,8 @@ def read_ack(subject: str, data: bytes) -> PubAck:
         raise Conflict(f"{subject} changed since it was read")
     if error.err_code == MESSAGE_TOO_LARGE:
         raise TooLarge(f"{subject}: the message is larger than its stream takes")
+    if error.err_code == STORE_FULL:
+        raise Overloaded(f"{subject}: {error.description}")
     if error.code == 503:  # no leader just now, shutting down
         raise Unavailable(f"{subject}: {error.description}")
     raise ApiError(f"{subject}: {error.description}", code=error.code, err_code=error.err_code)

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from shoal import names as n
 from shoal.bus import jetstream as js
 from shoal.bus.connection import Bus
-from shoal.errors import Conflict, Deposed, ShoalError, Unavailable
+from shoal.errors import Conflict, Deposed, Overloaded, ShoalError, TooLarge, Unavailable
 from shoal.store.batch import Sending, Unit, check, gather, send
 from shoal.store.reads import Source, Stored, read_from_leader, read_last
 from shoal.store.records import Change, Fence, Put
@@ -119,6 +119,7 @@ class _Flight:
         self._deadline = time.monotonic() + COMMIT_TIMEOUT_S
         self._tries = 0
         self._puzzled = 0
+        self._lost = False  # an acknowledgement: an attempt may stand
 
     async def run(self) -> None:
         while self._units:
@@ -128,17 +129,30 @@ class _Flight:
                 last = await send(self._bus, self._source, sending, self._expected)
             except Conflict:
                 await self._with_patience(self._sort_out)
-            except js.ApiError as error:
-                if error.err_code not in RETRY_CODES:
+            except (js.ApiError, Overloaded, TooLarge) as error:
+                if isinstance(error, js.ApiError) and error.err_code in RETRY_CODES:
+                    await self._pause(error)
+                elif len(self._units) == 1:
                     raise
-                await self._pause(error)
+                else:
+                    return await self._each_alone()
             except Unavailable as error:
+                self._lost = True
                 await self._pause(error)
                 await self._with_patience(self._settle)
             else:
                 sending.succeed(last)
                 self._remember(sending, last)
-                return
+                return None
+        return None
+
+    async def _each_alone(self) -> None:
+        """The batch was refused for what one of its units is (a full bucket takes no new keys, but all else)."""
+        for unit in self._units:
+            try:
+                await _Flight(self._bus, self._source, [unit], self._markers).run()
+            except ShoalError as error:
+                unit.fail(error)
 
     async def _with_patience(self, step: Callable[[], Awaitable[None]]) -> None:
         """Reads that fail are tried again until the deadline."""
@@ -236,7 +250,8 @@ class _Flight:
                 await self._bus.connected.wait()
                 await asyncio.sleep(random.uniform(0.5, 1.5) * min(0.02 * 2.0**self._tries, 1.0))
         except TimeoutError:
-            raise Unavailable(f"whether the state was written is not known: {why}") from None
+            what = "whether the state was written is not known" if self._lost else "the state was not written"
+            raise Unavailable(f"{what}: {why}") from None
 
 
 def _sentence(change: Change, found: Stored | None) -> str:

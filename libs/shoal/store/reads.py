@@ -15,8 +15,8 @@ from shoal.bus.connection import Bus
 from shoal.errors import TooLarge, Unavailable
 from shoal.store.records import Entry
 
-SUBJECTS_MAX = 1000  # in one request; the server answers up to 1,024 and refuses more (413)
 PAGE = 1000
+PAGE_BYTES = 4 << 20  # half of what the server holds for one client before it cuts it off
 READ_TIMEOUT_S = 5.0
 
 
@@ -67,10 +67,15 @@ async def read_last(bus: Bus, source: Source, filters: list[str]) -> tuple[dict[
     whole is exact at the last page's revision. Raises: TooLarge for more than 1,024 keys, Unavailable.
     """
     found: dict[str, Stored] = {}
-    subjects = [source.subject(f) for f in filters]
+    body: dict[str, object] = {
+        "multi_last": [source.subject(f) for f in filters],
+        "batch": PAGE,
+        "max_bytes": PAGE_BYTES,
+    }
     after = 0
     while True:
-        body = {"multi_last": subjects, "batch": PAGE} | ({"seq": after + 1} if after else {})
+        if after:
+            body["seq"] = after + 1
         page, pending, revision = await _page(bus, source, body)
         for item in page:
             found[item.entry.key] = item

@@ -40,7 +40,8 @@ class Store:
 
         Waits out a short absence of NATS. Raises: Conflict (`key` says which entry changed; read and decide again),
         Deposed (the fence's token changed: stop leading), TooLarge (over 999 messages with the fence, or a value over
-        1.5 MiB), BadRequest (an illegal key, one key twice), Unavailable (not written, or not known within 10 s).
+        1.5 MiB), BadRequest (an illegal key, one key twice), Overloaded (the bucket is full: it takes no new keys),
+        Unavailable (not written, or not known within 10 s).
         """
         return await self._committer.commit(changes, fence)
 
@@ -54,8 +55,8 @@ class Store:
         return await read(self._bus, self._state, key)
 
     async def list(self, *filters: str) -> Listing:
-        """What is there under `filters` (keys or wildcards), in order of revision, and the revision of which that is
-        the exact state: a watch from there misses nothing. Deleted entries are left out.
+        """What is there under `filters` (keys or wildcards; none: everything), in order of revision, and the revision
+        of which that is the exact state: a watch from there misses nothing. Deleted entries are left out.
         """
         return await _list(self._bus, self._state, filters)
 
@@ -87,6 +88,7 @@ def unchanged(there: Entry | None, change: Put) -> bool:
 
 
 async def _list(bus: Bus, source: Source, filters: Sequence[str]) -> Listing:
+    filters = filters or (">",)
     try:
         found, revision = await reads.read_last(bus, source, list(filters))
         if not found and not revision:  # an empty answer names no revision, so: ask before, read again

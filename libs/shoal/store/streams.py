@@ -119,17 +119,18 @@ async def ensure_streams(bus: Bus, *, replicas: int | None = None, state_bytes: 
 
     Raises: Unavailable if JetStream does not answer within 30 s.
     """
+    precious = {bus.names.state_stream, bus.names.manifests_stream}
     for config in stream_configs(bus.names, replicas=replicas or bus.config.replicas, state_bytes=state_bytes):
-        await _patiently(bus, config)
+        await _patiently(bus, config, precious=config["name"] in precious)
 
 
-async def _patiently(bus: Bus, config: Config) -> None:
+async def _patiently(bus: Bus, config: Config, *, precious: bool) -> None:
     pause = 0.1
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while True:
                 try:
-                    return await _ensure(bus, config)
+                    return await _ensure(bus, config, precious=precious)
                 except (js.ApiError, Unavailable) as error:
                     if (
                         isinstance(error, js.ApiError)
@@ -148,7 +149,7 @@ class _Info(msgspec.Struct):
     config: Config
 
 
-async def _ensure(bus: Bus, config: Config) -> None:
+async def _ensure(bus: Bus, config: Config, *, precious: bool) -> None:
     name = config["name"]
     try:
         answer = await js.api(bus, f"STREAM.INFO.{name}")
@@ -160,7 +161,7 @@ async def _ensure(bus: Bus, config: Config) -> None:
     there = msgspec.json.decode(answer, type=_Info).config
     if not (differs := _differing(config, there)):
         return
-    if differs & {"storage", "persist_mode"}:  # neither can be changed: what is kept for seconds or an hour begins anew
+    if differs & {"storage", "persist_mode"} and not precious:  # they cannot change: what is kept an hour begins anew
         log.warning("streams.made_anew", stream=name, differs=sorted(differs))
         await js.api(bus, f"STREAM.DELETE.{name}")
         await js.api(bus, f"STREAM.CREATE.{name}", config)

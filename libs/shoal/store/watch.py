@@ -34,6 +34,7 @@ from shoal.telemetry.lazy import log
 _NS = 1_000_000_000
 BATCH = 500  # messages a pull; the next one is sent when half of it is left
 PULL_BYTES = 2 << 20  # two pulls in flight stay within what the server holds for one client (max_pending)
+EXPIRES_S = 30
 HEARTBEAT_S = 1
 SILENCE_S = 3.0
 FLOOR_WAIT_S = 5.0  # so long a list may lag behind what was seen before (a replica), then it is believed (a restore)
@@ -152,7 +153,12 @@ class _Drain:
     async def _pull(self) -> None:
         if self._asked > BATCH // 2:
             return
-        body = {"batch": BATCH, "expires": 30 * _NS, "idle_heartbeat": HEARTBEAT_S * _NS, "max_bytes": PULL_BYTES}
+        body = {
+            "batch": BATCH,
+            "expires": EXPIRES_S * _NS,
+            "idle_heartbeat": HEARTBEAT_S * _NS,
+            "max_bytes": PULL_BYTES,
+        }
         await self._bus.send(self._subject, msgspec.json.encode(body), self._inbox.subject)
         self._asked += BATCH
 

@@ -10,13 +10,14 @@ import pytest
 
 from shoal.bus import jetstream as js
 from shoal.bus.connection import Bus
-from shoal.errors import BadRequest, Conflict, Deposed, TooLarge, Unavailable
+from shoal.errors import BadRequest, Conflict, Deposed, Overloaded, TooLarge, Unavailable
 from shoal.local.nats_server import NatsServer
 from shoal.names import leader
 from shoal.store import batch
 from shoal.store import commit as commit_module
 from shoal.store.records import BATCH_MAX, OBJECT_BYTES_MAX, Delete, Fence, Put
 from shoal.store.store import Store, unchanged
+from shoal.store.streams import ensure_streams
 
 
 async def values(store: Store, *filters: str) -> dict[str, bytes | None]:
@@ -341,6 +342,20 @@ async def test_many_batches_left_open_delay_but_do_not_fail(store: Store, bus: B
         await step(i, 2, **{js.BATCH_COMMIT: "1"})
     assert len(await waiting) == 2
     assert set(await values(store, "a", "b", "c")) == {"a", "b", "c"}
+
+
+async def test_a_full_bucket_takes_no_new_keys_but_all_else(store: Store, bus: Bus) -> None:
+    await ensure_streams(bus, state_bytes=1 << 20)
+    await store.commit([Put(f"k.{i}", b"x" * 100_000, 0) for i in range(9)])
+    results = await asyncio.gather(
+        store.commit([Put("new", b"x" * 200_000, 0)]),
+        store.commit([Put("k.1", b"small", 2)]),
+        store.commit([Delete("k.2", 3)]),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], Overloaded)
+    assert [type(r) for r in results[1:]] == [tuple, tuple]
+    await store.commit([Put("new", b"x" * 100_000, 0)])
 
 
 async def test_a_cancelled_caller_leaves_the_queue(store: Store) -> None:

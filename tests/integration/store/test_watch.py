@@ -6,17 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from shoal.bus import jetstream as js
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connection import Bus, Inbox, connect
 from shoal.bus.rpc import Request, decode, serve
 from shoal.config import BusConfig
 from shoal.errors import BadRequest
 from shoal.local.nats_server import NatsServer
 from shoal.names import ObjectKey
 from shoal.store import watch as watch_module
-from shoal.store.consumers import RequestedConsumer, make_node_consumer
+from shoal.store.consumers import RequestedConsumer, make_node_consumer, state_source
 from shoal.store.records import Delete, Entry, Put, Synced
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams
@@ -34,6 +35,7 @@ class Follower:
         self.syncs: list[Synced] = []
         self.moved = asyncio.Event()
         self.slow_s = 0.0
+        self.slow_each = 1
 
     async def run(self) -> None:
         async for item in self.watch:
@@ -47,7 +49,7 @@ class Follower:
             else:
                 self.there[item.key] = item.value
             self.moved.set()
-            if self.slow_s:
+            if self.slow_s and len(self.heard) % self.slow_each == 0:
                 await asyncio.sleep(self.slow_s)
 
     async def until(self, what: Callable[[], bool], within_s: float = 15.0) -> None:
@@ -74,10 +76,42 @@ async def following(watch: Watch) -> AsyncIterator[Follower]:
 
 
 async def consumers(bus: Bus) -> list[str]:
-    import msgspec
-
     answer = msgspec.json.decode(await js.api(bus, f"CONSUMER.NAMES.{bus.names.state_stream}"))
     return list(answer["consumers"] or [])
+
+
+class Caught:
+    """Messages that never reach a watch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lost: list[str] = []
+        self._once: list[str] = []
+        self._inbox: Inbox | None = None
+        put = Inbox.put
+
+        def filtered(inbox: Inbox, message: Any) -> None:
+            if message.subject.startswith("$KV") and (key := message.subject.split(".", 2)[2]) in self._once:
+                self._once.remove(key)
+                self.lost.append(key)
+            elif self._all and inbox.subject.count(".") == 1 and self._inbox in (None, inbox):
+                self._inbox = inbox  # only the consumer of now
+            else:
+                put(inbox, message)
+
+        self._all = False
+        monkeypatch.setattr(Inbox, "put", filtered)
+
+    def lose_once(self, key: str) -> None:
+        self._once.append(key)
+
+    def lose_all(self) -> None:
+        """Whatever comes to the watch's present inbox."""
+        self._all = True
+
+
+@pytest.fixture
+def caught(monkeypatch: pytest.MonkeyPatch) -> Caught:
+    return Caught(monkeypatch)
 
 
 async def truth(store: Store, *filters: str) -> dict[str, bytes]:
@@ -129,11 +163,13 @@ async def test_markers_are_told_in_a_list(store: Store, bus: Bus) -> None:
         assert f.heard == [Entry("a", None, 2), Synced(2)]
 
 
-async def test_a_slow_reader_of_4000_keys_gets_them_all(store: Store, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_reader_of_4000_keys_gets_them_all(
+    store: Store, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value = b"x" * 3000
     await asyncio.gather(*(store.commit([Put(f"k.{i}", value, 0)]) for i in range(4000)))
     async with following(Watch(bus, name="w", filters=["k.>"])) as f:
-        f.slow_s = 0.0002
+        f.slow_s, f.slow_each = 0.01, 50
         await f.until(lambda: len(f.heard) > 100)
         await store.commit([Put("k.new", b"1", 0), Put("k.7", b"changed", (await store.get("k.7")).revision)])  # type: ignore[union-attr]
         await f.synced(within_s=30)
@@ -143,12 +179,12 @@ async def test_a_slow_reader_of_4000_keys_gets_them_all(store: Store, bus: Bus, 
 
 
 async def test_a_reader_slower_than_the_heartbeats_stays_in_step(store: Store, bus: Bus) -> None:
-    await store.commit([Put(f"k.{i}", b"", 0) for i in range(6)])
+    await store.commit([Put(f"k.{i}", b"", 0) for i in range(4)])
     async with following(Watch(bus, name="w", filters=["k.>"])) as f:
-        f.slow_s = 1.2
+        f.slow_s = 1.1
         await f.synced(within_s=20)
         f.slow_s = 0
-        assert len(f.heard) == 7
+        assert len(f.heard) == 5
 
 
 async def test_big_values_pass_the_bound_of_a_pull(store: Store, bus: Bus) -> None:
@@ -191,36 +227,32 @@ async def test_deleted_while_away_for_longer_than_a_marker_lives(
     """Case 1: nothing in the stream tells of the deletion any more; only a list does."""
     monkeypatch.setattr("shoal.store.batch.MARKER_TTL_S", 1)
     await store.commit([Put("k.1", b"1", 0), Put("k.2", b"2", 0), Put("k.3", b"3", 0)])
-    async with connect(BusConfig(servers=(cable.url,), names=bus.names), name="away") as away:
-        async with following(Watch(away, name="w", filters=["k.>"])) as f:
-            await f.synced()
-            cable.swallow()
-            cable.cut()
-            await store.commit([Delete("k.2", 2)])
-            async with asyncio.timeout(10):
-                while await store.get("k.2") is not None:
-                    await asyncio.sleep(0.05)
-            await store.commit([Put("k.4", b"4", 0)])
-            cable.heal()
-            await f.synced(2)
-            assert f.syncs[1].gone == ("k.2",)
-            assert f.there == {"k.1": b"1", "k.3": b"3", "k.4": b"4"}
+    config = BusConfig(servers=(cable.url,), names=bus.names)
+    async with connect(config, name="away") as away, following(Watch(away, name="w", filters=["k.>"])) as f:
+        await f.synced()
+        cable.swallow()
+        cable.cut()
+        await store.commit([Delete("k.2", 2)])
+        async with asyncio.timeout(10):
+            while await store.get("k.2") is not None:
+                await asyncio.sleep(0.05)
+        await store.commit([Put("k.4", b"4", 0)])
+        cable.heal()
+        await f.synced(2)
+        assert f.syncs[1].gone == ("k.2",)
+        assert f.there == {"k.1": b"1", "k.3": b"3", "k.4": b"4"}
 
 
 async def test_a_server_killed_again_and_again(own_bus: Bus, own_server: NatsServer) -> None:
     store = Store(own_bus)
-    await store.commit([Put("k.0", b"", 0)])
+    (revision,) = await store.commit([Put("k.0", b"", 0)])
     async with following(Watch(own_bus, name="w", filters=["k.>"])) as f:
         await f.synced()
         for turn in range(1, 5):
             await own_server.restart()
-            revision = (await store.commit([Put(f"k.{turn}", b"", 0)]))[0]
-            old = await store.get(f"k.{turn - 1}")
-            assert old is not None
-            await store.commit([Delete(f"k.{turn - 1}", old.revision)])
+            revision, _ = await store.commit([Put(f"k.{turn}", b"", 0), Delete(f"k.{turn - 1}", revision)])
             began = time.monotonic()
-            await f.until(lambda r=revision: any(s.revision >= r for s in f.syncs) or f"k.{turn}" in f.there)  # type: ignore[misc]
-            await f.until(lambda: set(f.there) == {f"k.{turn}"})
+            await f.until(lambda expected={f"k.{turn}"}: set(f.there) == expected)  # type: ignore[misc]
             assert time.monotonic() - began < 6
         assert f.there == await truth(store)
 
@@ -255,24 +287,20 @@ async def test_a_stream_made_anew_starts_low_and_is_listed(own_bus: Bus) -> None
         await f.until(lambda: "k.later" in f.there)
 
 
-async def test_a_lost_message_is_noticed(store: Store, bus: Bus) -> None:
+async def test_a_lost_message_is_noticed(store: Store, bus: Bus, caught: Caught) -> None:
     """Case 3: a message that does not arrive leaves a gap in the consumer's sequence."""
     async with following(Watch(bus, name="w", filters=["k.>"])) as f:
         await f.synced()
-        inbox = next(i for s, i in bus._inboxes.items() if s.startswith("_INBOX"))
-        deliver = inbox.put
-        inbox.put = lambda message: None if message.subject.endswith("k.1") else deliver(message)  # type: ignore[method-assign]
+        caught.lose_once("k.1")
         await store.commit([Put("k.1", b"", 0)])
         await store.commit([Put("k.2", b"", 0)])
         await f.until(lambda: set(f.there) == {"k.1", "k.2"})
 
 
-async def test_a_lost_last_message_is_noticed_by_the_heartbeat(store: Store, bus: Bus) -> None:
+async def test_a_lost_last_message_is_noticed_by_the_heartbeat(store: Store, bus: Bus, caught: Caught) -> None:
     async with following(Watch(bus, name="w", filters=["k.>"])) as f:
         await f.synced()
-        inbox = next(i for s, i in bus._inboxes.items() if s.startswith("_INBOX"))
-        deliver = inbox.put
-        inbox.put = lambda message: None if message.subject.endswith("k.1") else deliver(message)  # type: ignore[method-assign]
+        caught.lose_once("k.1")
         began = time.monotonic()
         await store.commit([Put("k.1", b"", 0)])
         await f.until(lambda: "k.1" in f.there)
@@ -291,13 +319,44 @@ async def test_a_list_cut_short_begins_anew(store: Store, bus: Bus) -> None:
         assert f.syncs[-1] == Synced(900)
 
 
-async def test_away_on_the_same_connection_resumes(store: Store, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_cut_short_still_tells_what_vanished(store: Store, bus: Bus, caught: Caught) -> None:
+    await store.commit([Put(f"k.{i}", b"", 0) for i in range(20)])
+    watch = Watch(bus, name="w", filters=["k.>"])
+    async with following(watch) as f:
+        await f.synced()
+        watch._at.known["k.ghost"] = 1  # it was there once
+        caught.lose_once("k.10")
+        await js.api(bus, f"CONSUMER.DELETE.{bus.names.state_stream}.{(await consumers(bus))[0]}")
+        await f.synced(2)
+        assert caught.lost == ["k.10"]
+        assert f.syncs[1].gone == ("k.ghost",)
+
+
+async def test_away_for_half_a_markers_life_lists_again(
+    store: Store, bus: Bus, caught: Caught, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same connection, with the consumer still there: but a deletion may have come and gone."""
+    monkeypatch.setattr(watch_module, "SILENCE_S", 1.5)
+    monkeypatch.setattr("shoal.store.batch.MARKER_TTL_S", 1)
+    source = msgspec.structs.replace(state_source(bus.names), marker_ttl_s=1)
+    await store.commit([Put("k.1", b"", 0), Put("k.2", b"", 0)])
+    async with following(Watch(bus, name="w", filters=["k.>"], source=source)) as f:
+        await f.synced()
+        caught.lose_all()
+        await store.commit([Delete("k.1", 1)])
+        await f.synced(2)
+        assert f.syncs[1].gone == ("k.1",)
+
+
+async def test_away_on_the_same_connection_resumes(
+    store: Store, bus: Bus, caught: Caught, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Silence alone is no reason to list again: what was missed comes from the stream."""
+    monkeypatch.setattr(watch_module, "SILENCE_S", 1.5)
     await store.commit([Put(f"k.{i}", b"", 0) for i in range(20)])
     async with following(Watch(bus, name="w", filters=["k.>"])) as f:
         await f.synced()
-        inbox = next(i for s, i in bus._inboxes.items() if s.startswith("_INBOX"))
-        inbox.put = lambda _message: None  # type: ignore[method-assign]
+        caught.lose_all()
         await store.commit([Put("k.new", b"", 0), Delete("k.0", 1)])
         await f.synced(2)
         assert [i for i in f.heard if isinstance(i, Entry)][20:] == [Entry("k.new", b"", 21), Entry("k.0", None, 22)]
@@ -362,7 +421,13 @@ async def api(bus: Bus) -> list[NodeWatchRequest]:
 async def test_an_agent_and_a_proxy_see_their_part_by_request(
     store: Store, another: Callable[[], Awaitable[Bus]], api: list[NodeWatchRequest]
 ) -> None:
-    keys = ["bound.n1.pods.d.a", "bound.n2.pods.d.b", "shared.services.d.s", "shared.podranges._.n2", "desired.pods.d.a"]
+    keys = [
+        "bound.n1.pods.d.a",
+        "bound.n2.pods.d.b",
+        "shared.services.d.s",
+        "shared.podranges._.n2",
+        "desired.pods.d.a",
+    ]
     await store.commit([Put(k, b"", 0) for k in keys])
     node = await another()
     agent = Watch(node, name="agent", filters=[], consumer=RequestedConsumer(node, "n1", "agent"))
@@ -397,4 +462,3 @@ async def test_a_node_waits_for_the_api(store: Store, bus: Bus, another: Callabl
 async def test_no_other_process_of_a_node_gets_a_consumer(bus: Bus) -> None:
     with pytest.raises(BadRequest):
         await make_node_consumer(bus, "n1", "intruder", None)
-
