@@ -39,6 +39,7 @@ class Reporter:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._heard = asyncio.Event()
 
     def pod(
         self, key: ObjectKey, uid: str, status: msgspec.Struct, *, gone: bool = False, traceparent: str = ""
@@ -85,6 +86,12 @@ class Reporter:
         which = (key, uid)
         for known in (self._waiting, self._sent, self._revisions):
             known.pop(which, None)
+
+    async def told(self, key: ObjectKey, uid: str) -> None:
+        """Until what was said of an object last is acknowledged."""
+        while (key, uid) in self._waiting or (key, uid) not in self._sent:
+            self._heard.clear()
+            await self._heard.wait()
 
     async def drained(self) -> None:
         """Until all that was said is acknowledged."""
@@ -137,6 +144,7 @@ class Reporter:
         error = result.error
         if error is None:
             self._sent[which] = bytes(report.status) + (b"!" if report.gone else b"")
+            self._heard.set()
             if (newer := self._waiting.get(which)) is not None:
                 self._waiting[which] = msgspec.structs.replace(newer, revision=result.revision)
         elif error.reason == "Conflict":

@@ -47,6 +47,7 @@ from shoal.wire import Heartbeat, RegisterReply, RegisterRequest
 REGISTER_AGAIN_S = 1.0
 SESSION_REQUESTS_MAX = 512
 WORKER_AGAIN_S = 10.0
+NODE_TOLD_S = 10.0
 PODS = "pods"
 
 
@@ -443,6 +444,9 @@ class Agent:
             await self.network.program()
             there = await loop.run_in_executor(None, self.network.links)
             await self.network.remove_links(there - {link_name(uid) for uid in known()})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NODE_TOLD_S):  # who waits for this node finds it described
+                await self.reporter.told(ObjectKey("nodes", "", self.config.node), self.registered.node_uid)
         ready()
         log.info("ready", node=self.config.node, address=self.host.address, pods=len(bound), sandbox=self.sandbox)
 
