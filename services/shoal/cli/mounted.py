@@ -4,6 +4,10 @@ They start and stop processes for seconds; what talks to the cluster has no such
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 EXAMPLES = {
     "up": """\
@@ -18,11 +22,8 @@ eval "$(shoal lab env h1)"           a lab's, and the engine of its host h1""",
 }
 
 
-def run_mounted(argv: Sequence[str]) -> int:
-    """Raises what the command raises; UsageError."""
-    from cyclopts import App, CycloptsError
-
-    from shoal.cli.arguments import UsageError
+def application() -> "App":
+    from cyclopts import App
 
     app = App(name="shoal", help_format="plaintext", result_action="return_value")
     for name, examples in EXAMPLES.items():
@@ -34,9 +35,18 @@ def run_mounted(argv: Sequence[str]) -> int:
             help_epilogue=f"Examples:\n{indented}",
         )
     app.command("shoal.cli.lab.commands:app", name="lab")
+    return app
+
+
+def run_mounted(argv: Sequence[str]) -> int:
+    """Raises what the command raises; UsageError."""
+    from cyclopts import CycloptsError
+
+    from shoal.cli.arguments import UsageError
+
     words = [word for word in argv if word != "--debug"]
     try:
-        result = app(words, exit_on_error=False, print_error=False)
+        result = application()(words, exit_on_error=False, print_error=False)
     except CycloptsError as e:
         sentence = " ".join(str(e).split()).rstrip(".")
         raise UsageError(f"{sentence} (see 'shoal {argv[0]} --help')") from e
