@@ -141,3 +141,8 @@ class Cable:
 async def cable(nats_server: NatsServer) -> AsyncIterator[Cable]:
     async with Cable(nats_server.port) as cable:
         yield cable
+
+
+@pytest.fixture
+def cable_class() -> type[Cable]:
+    return Cable

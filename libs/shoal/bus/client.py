@@ -18,7 +18,7 @@ from shoal.bus.lean import small_nats
 
 with small_nats():
     from nats import errors as nats_errors
-    from nats.aio.client import Client, Server
+    from nats.aio.client import Client, Server, Srv
     from nats.aio.msg import Msg
 
 __all__ = ["Msg", "NatsClient", "nats_errors", "pick_server"]
@@ -56,6 +56,10 @@ class NatsClient(Client):
             except Exception as error:  # noqa: BLE001  (whatever it is, the loop must go on)
                 await self._error_cb(error)
                 await asyncio.sleep(random.uniform(0.1, 0.5))
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        self._abort()  # of an attempt that came no further than this: nobody else closes its socket
+        await super()._connect_to_server(s)
 
     def _drop_pending(self) -> None:
         self._pending = []

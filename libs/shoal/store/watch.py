@@ -88,7 +88,8 @@ class Watch:
                             pause = 0.05
                             yield item
                 except (Retryable, js.ApiError) as error:
-                    log.debug("watch.again", watch=self._name, error=str(error))
+                    say = log.warning if pause == PAUSE_MAX_S else log.debug
+                    say("watch.again", watch=self._name, error=str(error))
                     await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                     pause = min(pause * 2, PAUSE_MAX_S)
         finally:

@@ -146,6 +146,15 @@ async def test_several_filters_come_through_one_consumer_in_one_order(store: Sto
         assert [e.key for e in f.heard if isinstance(e, Entry)] == ["desired.x", "shared.x", "shared.y", "desired.y"]
 
 
+async def test_filters_that_overlap_deliver_an_entry_once(store: Store, bus: Bus) -> None:
+    await store.commit([Put(k, b"", 0) for k in ("a.a", "a.b", "b.b", "b.a")])
+    async with following(Watch(bus, name="w", filters=["a.*", "*.b"])) as f:
+        await f.synced()
+        await store.commit([Put("a.b", b"2", 2)])
+        await f.until(lambda: len(f.heard) == 5)
+        assert [e.key for e in f.heard if isinstance(e, Entry)] == ["a.a", "a.b", "b.b", "a.b"]
+
+
 async def test_its_consumer_ends_with_it(store: Store, bus: Bus) -> None:
     async with following(Watch(bus, name="w", filters=[">"])) as f:
         await f.synced()

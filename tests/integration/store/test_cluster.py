@@ -1,0 +1,96 @@
+"""The same code on three servers with three replicas: a server is lost and comes back, and nothing acknowledged is."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shoal.bus import jetstream as js
+from shoal.bus.connection import Bus, connect
+from shoal.config import BusConfig
+from shoal.errors import Conflict, Deposed, Retryable
+from shoal.local.nats_server import NatsCluster, NatsServer
+from shoal.names import leader
+from shoal.store.records import Fence, Put, Synced
+from shoal.store.store import Store
+from shoal.store.streams import ensure_streams, stream_configs
+from shoal.store.watch import Watch
+
+
+async def stream_leader(bus: Bus, cluster: NatsCluster) -> NatsServer:
+    info = msgspec.json.decode(await js.api(bus, f"STREAM.INFO.{bus.names.state_stream}"))
+    return next(s for s in cluster.servers if s.config.name == info["cluster"]["leader"])
+
+
+@pytest.mark.timeout(120)
+async def test_three_servers(tmp_path: Path) -> None:
+    async with NatsCluster(tmp_path) as cluster:
+        config = BusConfig(servers=cluster.urls)
+        async with connect(config, name="one") as one, connect(config, name="two") as two:
+            await asyncio.gather(ensure_streams(one, replicas=3), ensure_streams(two, replicas=3))
+            for wanted in stream_configs(one.names, replicas=3):
+                there = msgspec.json.decode(await js.api(one, f"STREAM.INFO.{wanted['name']}"))["config"]
+                assert there["num_replicas"] == 3
+                assert there["storage"] == ("memory" if wanted["name"] == one.names.leases_stream else "file")
+            store, other = Store(one), Store(two)
+            cache: dict[str, bytes] = {}
+            complete = asyncio.Event()
+
+            async def follow() -> None:
+                async for item in Watch(two, name="follow", filters=["k.>"]):
+                    if isinstance(item, Synced):
+                        for key in item.gone:
+                            del cache[key]
+                    elif item.value is None:
+                        cache.pop(item.key, None)
+                    else:
+                        cache[item.key] = item.value
+                    complete.set()
+
+            two.spawn(follow(), name="follow")
+            (token,) = await store.commit([Put(leader("g"), b"one", 0)])
+            fence = Fence("g", token)
+            await store.commit([Put("k.fenced", b"", 0), Put("k.too", b"", 0)], fence=fence)
+            await asyncio.gather(*(store.commit([Put(f"k.{i}", b"1", 0)]) for i in range(500)))
+            with pytest.raises(Conflict) as caught:
+                await other.commit([Put("k.7", b"2", 0), Put("k.new", b"2", 0)])
+            assert caught.value.key == "k.7"
+
+            written = await write_while_the_leader_dies(store, one, cluster)
+
+            await other.commit([Put(leader("g"), b"two", token)])
+            with pytest.raises(Deposed):
+                await store.commit([Put("k.stale", b"", 0)], fence=fence)
+            listed, _ = await store.list("k.>")
+            there = {e.key for e in listed}
+            assert written <= there
+            assert len(there) == 502 + len([k for k in there if k.startswith("k.w")])
+            async with asyncio.timeout(20):
+                while cache.keys() != there:
+                    complete.clear()
+                    await complete.wait()
+
+
+async def write_while_the_leader_dies(store: Store, bus: Bus, cluster: NatsCluster) -> set[str]:
+    """Keys that were acknowledged."""
+    written: set[str] = set()
+
+    async def write() -> None:
+        for i in range(200):
+            try:
+                await store.commit([Put(f"k.w{i}.a", b"", 0), Put(f"k.w{i}.b", b"", 0)])
+            except Retryable:
+                continue
+            written.update({f"k.w{i}.a", f"k.w{i}.b"})
+
+    async def lose() -> None:
+        await asyncio.sleep(0.2)
+        victim = await stream_leader(bus, cluster)
+        await victim.kill()
+        await asyncio.sleep(1)
+        await victim.start()
+
+    await asyncio.gather(write(), lose())
+    assert len(written) > 300
+    return written
