@@ -71,7 +71,7 @@ def _sentence(group: BaseExceptionGroup[BaseException]) -> ShoalError | None:
 
 
 async def _serve(config: AgentConfig) -> None:
-    config.state.mkdir(parents=True, exist_ok=True)
+    (config.state / "pods").mkdir(parents=True, exist_ok=True)
     async with connect(config.bus, name=f"shoal-node-agent {config.node}") as bus:
         runtime = Engine(config.docker_host, Owner("", config.node))
         try:
