@@ -111,7 +111,10 @@ def compose(composed_host: Host) -> Iterator[Compose]:
         assert done.returncode == 0, f"{' '.join(arguments)}: {(done.stdout + done.stderr)[-4000:]}"
         return done.stdout
 
-    call("build", "api")
+    try:
+        call("build", "api")
+    except AssertionError:  # it fetches packages: once more if the network failed
+        call("build", "api")
     try:
         call("up", "-d", "--no-build")
         yield call

@@ -4,7 +4,9 @@ fetches packages. Nothing of the machine's own engine or network stays changed.
 
 import ipaddress
 import os
+import secrets
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,9 +18,9 @@ from shoal.local import engine
 from shoal.local.engine_client import EngineClient
 from shoal.local.program import Program
 
-NET = ipaddress.ip_network("10.213.77.0/30")
-OUTSIDE, INSIDE = (str(a) for a in NET.hosts())
-LINK = "shoalcomp"
+NETS = ipaddress.ip_network("10.213.0.0/16")  # a /30 of these each; several may run beside each other
+LINKS = "shoalc"  # how our links' names begin
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 STATE = Path("/var/lib/shoal")  # what compose.yaml shares between the agent and the engine
 
 
@@ -53,12 +55,13 @@ class Host:
 
 @contextmanager
 def host(directory: Path) -> Iterator[Host]:
-    spec = engine.EngineSpec(name="shoal-composed", directory=directory, hostname="composed", own_network=True)
+    number = secrets.randbelow(1 << 14)
+    spec = engine.EngineSpec(name=f"shoal-composed{number}", directory=directory, hostname="composed", own_network=True)
     with ExitStack() as stack:
         keeper = _started(stack, engine.keeper(spec, program="keeper"), directory)
         stack.callback(engine.clear, spec, data=False)
         until(spec.ready_file.exists, "the host's namespaces")
-        _plumb(stack, keeper.pid)
+        _plumb(stack, number, keeper.pid)
         _share_state(stack, directory, keeper.pid)
         program = engine.engine(spec, keeper.pid, program="engine", needs=[])
         subprocess.run(program.prepare, check=True, timeout=30)
@@ -84,37 +87,35 @@ def _started(stack: ExitStack, program: Program, directory: Path) -> "subprocess
     return process
 
 
-def _plumb(stack: ExitStack, pid: int) -> None:
+def _plumb(stack: ExitStack, number: int, pid: int) -> None:
     """A link to the machine, and masquerade there, as long as the host lives."""
-    run("ip", "link", "del", LINK, check=False)
-    run("ip", "link", "add", LINK, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
-    stack.callback(run, "ip", "link", "del", LINK, check=False)
-    run("ip", "address", "add", f"{OUTSIDE}/{NET.prefixlen}", "dev", LINK)
-    run("ip", "link", "set", LINK, "up")
-    for command in (
-        f"address add {INSIDE}/{NET.prefixlen} dev eth0",
-        "link set eth0 up",
-        f"route add default via {OUTSIDE}",
-    ):
+    link, net = f"{LINKS}{number}", ipaddress.ip_network((int(NETS[0]) + 4 * number, 30))
+    outside, inside = (str(a) for a in net.hosts())
+    before = FORWARDING.read_text()
+    stack.callback(_forward_as, before)
+    run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+    stack.callback(run, "ip", "link", "del", link, check=False)
+    run("ip", "address", "add", f"{outside}/30", "dev", link)
+    run("ip", "link", "set", link, "up")
+    for command in (f"address add {inside}/30 dev eth0", "link set eth0 up", f"route add default via {outside}"):
         run("nsenter", "-t", str(pid), "-n", "ip", *command.split())
-    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
-    before = forwarding.read_text()
-    forwarding.write_text("1")
-    stack.callback(forwarding.write_text, before)
-    run(
-        "nft",
-        "-f",
-        "-",
-        text=f"""
-        table ip {LINK} {{
-            chain out {{ type nat hook postrouting priority srcnat; ip saddr {NET} oifname != "{LINK}" masquerade; }}
-        }}""",
-    )
-    stack.callback(run, "nft", "delete", "table", "ip", LINK, check=False)
+    FORWARDING.write_text("1")
+    rules = f"""
+        table ip {link} {{
+            chain out {{ type nat hook postrouting priority srcnat; ip saddr {net} oifname != "{link}" masquerade; }}
+        }}"""
+    run("nft", "-f", "-", text=rules)
+    stack.callback(run, "nft", "delete", "table", "ip", link, check=False)
     if shutil.which("iptables"):  # an engine of the user's would drop what it forwards
-        for rule in (("-i", LINK), ("-o", LINK)):
+        for rule in (("-i", link), ("-o", link)):
             run("iptables", "-I", "FORWARD", *rule, "-j", "ACCEPT", check=False)
             stack.callback(run, "iptables", "-D", "FORWARD", *rule, "-j", "ACCEPT", check=False)
+
+
+def _forward_as(before: str) -> None:
+    """As it was, once no other host like this one needs it."""
+    if not any(name.startswith(LINKS) for _, name in socket.if_nameindex()):
+        FORWARDING.write_text(before)
 
 
 def _share_state(stack: ExitStack, directory: Path, pid: int) -> None:
