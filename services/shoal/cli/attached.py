@@ -2,8 +2,8 @@
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import msgspec
 
@@ -25,29 +25,40 @@ def wants_terminal(context: Context, args: argparse.Namespace) -> bool:
 
 
 async def joined(context: Context, start: Callable[[ExecRequest], Awaitable[Session]], request: ExecRequest) -> int:
-    """Until the process ends; its exit code. Raises: ShoalError; BrokenPipeError if nobody reads."""
+    """Until the process ends; its exit code. Raises: ShoalError; BrokenPipeError if nobody reads; SystemExit."""
     context.flush()
-    stdin = context.stdin.fileno() if request.stdin or request.tty else -1
-    stdout, stderr = context.out.fileno(), context.err.fileno()
-    window = next((fd for fd in (stdout, stdin, stderr) if fd >= 0 and terminal.is_terminal(fd)), -1)
+    streams = [context.out, *([context.stdin] if request.stdin or request.tty else []), context.err]
+    window = next((s.fileno() for s in streams if terminal.is_terminal(s.fileno())), -1)
     width, height = terminal.size(window)
-    async with await start(msgspec.structs.replace(request, width=width, height=height)) as session:
-        with ExitStack() as stack:
-            if request.tty and window >= 0:
-                stack.enter_context(terminal.resizing(window, session.resize))
-            if request.tty and request.stdin and terminal.is_terminal(stdin):
-                stack.enter_context(terminal.raw(stdin))
-            typing = asyncio.create_task(terminal.feed(stdin, session), name="stdin") if request.stdin else None
-            try:
-                await _copy(session, Output(stdout, session.keep), Output(stderr, session.keep))
-            finally:
-                if typing is not None:
-                    typing.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await typing
+    sized = msgspec.structs.replace(request, width=width, height=height)
+    with terminal.ending_cleanly():
+        async with await start(sized) as session, _typing(context, session, sized, window):
+            await _copy(context, session)
     return session.exit_code or 0
 
 
-async def _copy(session: Session, out: Output, err: Output) -> None:
+@asynccontextmanager
+async def _typing(context: Context, session: Session, request: ExecRequest, window: int) -> AsyncIterator[None]:
+    """What is typed goes to the session, and the window's size; a terminal is raw as long as this lasts."""
+    with ExitStack() as stack:
+        if request.tty and window >= 0:
+            stack.enter_context(terminal.resizing(window, session.resize))
+        if not request.stdin:
+            yield
+            return
+        stdin = context.stdin.fileno()
+        if request.tty and terminal.is_terminal(stdin):
+            stack.enter_context(terminal.raw(stdin))
+        feeding = asyncio.create_task(terminal.feed(stdin, session), name="stdin")
+        try:
+            yield
+        finally:
+            feeding.cancel()
+            with suppress(asyncio.CancelledError):
+                await feeding
+
+
+async def _copy(context: Context, session: Session) -> None:
+    out, err = (Output(stream.fileno(), session.keep) for stream in (context.out, context.err))
     async for chunk in session:
         await (err if chunk.stream == STDERR else out).write(chunk.data)

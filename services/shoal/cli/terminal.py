@@ -119,6 +119,33 @@ def raw(fd: int) -> Iterator[None]:
 
 
 @contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as ^C would: what is around it is put right first. Raises: SystemExit."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    got: list[int] = []
+
+    def end(number: int) -> None:
+        got.append(number)
+        task.cancel()
+
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    for number in signals:
+        loop.add_signal_handler(number, end, number)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not got:
+            raise
+        task.uncancel()
+        raise SystemExit(128 + got[0]) from None
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
 def resizing(fd: int, resize: Callable[[int, int], None]) -> Iterator[None]:
     """Call `resize` with the new size whenever the window changes."""
     loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from shoal.cli.arguments import UsageError
@@ -106,7 +107,7 @@ async def wait_all(
     timeout: float,
     missing_is_error: bool = False,
 ) -> None:
-    """Print `pod/web condition met` for each as it happens (`word` "": print nothing).
+    """Print `pod/web condition met` for each as it happens (`word` "": print nothing). `timeout` 0: look once.
 
     Raises: Failed, after one sentence for each object that is not there in time; NotFound.
     """
@@ -124,15 +125,16 @@ async def wait_all(
                     break
                 if state is None and missing_is_error:
                     raise NotFound(f'{obj.kind.qualified} "{obj.name}" not found')
+                if timeout <= 0:
+                    break
             progress.show(f"waiting for {len(left)} of {len(objects)}")
 
-        try:
-            async with asyncio.timeout(timeout), asyncio.TaskGroup() as tasks:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout if timeout > 0 else None), asyncio.TaskGroup() as tasks:
                 progress.show(f"waiting for {len(left)} of {len(objects)}")
                 for obj in objects:
                     tasks.create_task(one(obj), name=f"wait {obj.shown}")
-        except TimeoutError:
-            progress.clear()
-            for obj in (o for o in objects if o in left):
-                context.note(f"error: timed out waiting for the condition on {obj.kind.resource}/{obj.name}")
-            raise Failed from None
+    for obj in (o for o in objects if o in left):
+        context.note(f"error: timed out waiting for the condition on {obj.kind.resource}/{obj.name}")
+    if left:
+        raise Failed

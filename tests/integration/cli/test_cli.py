@@ -156,6 +156,14 @@ async def test_logs_and_exec_of_a_pod_that_does_not_run(shoal: Shoal) -> None:
     assert (await shoal("logs", "nope")).err == 'error: pods "nope" not found\n'
 
 
+async def test_completion_knows_the_names(shoal: Shoal) -> None:
+    await shoal("apply", "-f", "-", stdin=MANIFEST)
+    assert (await shoal("__complete", "get", "pods", "w")).out == "web\n"
+    assert (await shoal("__complete", "scale", "rs/d")).out == "rs/db\n"
+    assert (await shoal("__complete", "logs", "")).out == "web\n"
+    assert (await shoal("__complete", "get", "pods", "-n", "d")).out == "default\n"
+
+
 async def test_version(shoal: Shoal) -> None:
     ran = await shoal("version", "-o", "json")
     assert '"serverVersion"' in ran.out

@@ -293,6 +293,25 @@ async def test_a_terminal_is_put_right_after_a_failure(screen: Screen, person: i
     assert echoes(screen.stdin.fileno())
 
 
+async def test_a_signal_that_ends_it_leaves_the_terminal_right(screen: Screen, person: int) -> None:
+    cluster = FakeCluster(a_pod())
+    session = Typed(screen)
+    cluster.sessions["web/main"] = session
+
+    async def running() -> int:
+        try:
+            return await screen.run(cluster, "exec", "-it", "web", "--", "sh")
+        except SystemExit as e:  # a task must not raise it: it would end the loop
+            return int(e.code or 0)
+
+    task = asyncio.create_task(running())
+    await asyncio.wait_for(session.started.wait(), 5)
+    assert not echoes(screen.stdin.fileno())
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(task, 5) == 128 + signal.SIGTERM
+    assert echoes(screen.stdin.fileno())
+
+
 async def test_attach(screen: Screen) -> None:
     cluster = FakeCluster(a_pod())
     cluster.sessions["web/main"] = FakeSession((1, b"hello"), exit_code=0)

@@ -326,6 +326,13 @@ async def test_wait_for_delete() -> None:
     assert (await shoal(FakeCluster(), "wait", "--for=delete", "pods", "--all")).code == 0
 
 
+async def test_a_timeout_of_nothing_looks_once() -> None:
+    cluster = FakeCluster(a_pod("a"), a_pod("b", status={"conditions": []}))
+    with pytest.raises(Failed):
+        await shoal(cluster, "wait", "--for=condition=Ready", "pod/a", "pod/b", "--timeout=0")
+    assert cluster.requests("watch") == []
+
+
 async def test_wait_for_what_is_not_there() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         await shoal(FakeCluster(), "wait", "--for=condition=Ready", "pod/nope")

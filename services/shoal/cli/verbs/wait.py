@@ -39,7 +39,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
         if not objects:
             raise NotFound("no matching resources found")
         await wait_all(
-            cluster, context, objects, met, word, timeout=max(args.timeout, 0.001),
+            cluster, context, objects, met, word, timeout=args.timeout,
             missing_is_error=args.what not in {"delete", "create"},
         )  # fmt: skip
     return 0
