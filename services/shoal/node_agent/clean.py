@@ -6,9 +6,11 @@ Touches only what carries the cluster and the node that this state directory was
 import asyncio
 import shutil
 from contextlib import suppress
+from ipaddress import IPv4Network
 
 from shoal.errors import ShoalError
-from shoal.net.netlink import NetlinkError
+from shoal.net.netlink import Netlink, NetlinkError, apply_routes
+from shoal.net.records import PROTOCOL_SHOAL
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.network import marks, remove_all
 from shoal.node_agent.runtime.engine import Engine, Owner
@@ -33,12 +35,20 @@ async def clean(config: AgentConfig) -> None:
         await runtime.close()
     with suppress(NetlinkError, PermissionError):
         await remove_all(marks(registered.cluster_uid, config.node))
+        _routes(IPv4Network(registered.cluster_cidr))
     volumes = Volumes(config.state / "pods", shared=True)
     for uid in sorted(volumes.uids()):
         with suppress(ShoalError):
             volumes.release(uid)
     shutil.rmtree(config.state, ignore_errors=True)
     log.info("clean.done", containers=removed, state=str(config.state))
+
+
+def _routes(cluster: IPv4Network) -> None:
+    """Those that the proxy made to other nodes of this cluster; it leaves them when it ends."""
+    with Netlink() as host:
+        ours = host.routes(protocol=PROTOCOL_SHOAL)
+        apply_routes(host, (), [r for r in ours if IPv4Network(r.destination).subnet_of(cluster)])
 
 
 async def _containers(runtime: Engine) -> int:

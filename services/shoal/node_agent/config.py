@@ -14,7 +14,9 @@ SANDBOXES = ("auto", "fast", "engine")
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`address` "": that of the route to NATS. `sandbox`: fast, engine, or auto (fast where it can be)."""
+    """`address` "": that of the route to NATS. `sandbox`: fast, engine, or auto (fast where it can be). `host_root`:
+    where the host's files are, for an agent in a container (`/proc/1/root`).
+    """
 
     bus: BusConfig
     node: str
@@ -22,10 +24,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     docker_host: str = ""
     address: str = ""
     sandbox: str = "auto"
+    host_root: Path = Path("/")
 
 
 def agent_config(bus: BusConfig, env: Mapping[str, str] = os.environ) -> AgentConfig:
-    """From SHOAL_NODE, SHOAL_STATE_DIR, DOCKER_HOST, SHOAL_ADDRESS and SHOAL_SANDBOX.
+    """From SHOAL_NODE, SHOAL_STATE_DIR, DOCKER_HOST, SHOAL_ADDRESS, SHOAL_SANDBOX and SHOAL_HOST_ROOT.
 
     Raises: Invalid.
     """
@@ -40,4 +43,5 @@ def agent_config(bus: BusConfig, env: Mapping[str, str] = os.environ) -> AgentCo
         docker_host=env.get("DOCKER_HOST", ""),
         address=env.get("SHOAL_ADDRESS", ""),
         sandbox=sandbox,
+        host_root=Path(env.get("SHOAL_HOST_ROOT") or "/"),
     )

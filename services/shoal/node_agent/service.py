@@ -229,7 +229,7 @@ class Agent:
             runtime=runtime,
             images=self.images,
             addresses=addresses,
-            volumes=Volumes(config.state / "pods", shared=network is not None),
+            volumes=Volumes(config.state / "pods", shared=network is not None, host_root=config.host_root),
             network=network,
             engine_network=engine_network,
             sandbox_image="",

@@ -2,6 +2,7 @@
 time in it is a container's own.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -40,7 +41,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 def time_of(seconds: float) -> str | None:
     """RFC 3339 with whole seconds; None for never."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
+    return _rfc3339(int(seconds)) if seconds else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _rfc3339(seconds: int) -> str:
+    """A status is made again after everything that happens, with the same few times in it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pod_status(seen: Seen) -> PodStatus:

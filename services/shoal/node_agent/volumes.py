@@ -36,9 +36,10 @@ class VolumeError(ShoalError):
 
 
 class Volumes:
-    def __init__(self, root: Path, *, shared: bool) -> None:
-        """`shared`: the engine sees the same files as the agent."""
+    def __init__(self, root: Path, *, shared: bool, host_root: Path = Path("/")) -> None:
+        """`shared`: the engine sees the same files as the agent, those of the host below `host_root`."""
         self._root = root
+        self._host_root = host_root
         self.shared = shared
 
     def _of(self, uid: str) -> Path:
@@ -60,7 +61,7 @@ class Volumes:
         """
         for volume in pod.spec.volumes:
             if volume.host_path is not None and self.shared:
-                check_host_path(volume.name, volume.host_path)
+                check_host_path(volume.name, volume.host_path, self._host_root)
         if not self.shared:
             return Files()
         home = self._of(pod.metadata.uid)
@@ -118,7 +119,11 @@ class Volumes:
             )
         else:
             base = str(self._of(pod.metadata.uid) / "volumes" / volume.name)
-        source = sub_path(Path(base), mount.sub_path) if mount.sub_path else Path(base)
+        source = Path(base)
+        if mount.sub_path:
+            seen = on_host(self._host_root, base) if volume.host_path is not None else source
+            sub_path(seen, mount.sub_path)
+            source = source.joinpath(*PurePosixPath(mount.sub_path).parts)
         return Mount(source=str(source), target=mount.mount_path, read_only=mount.read_only, propagation=propagation)
 
     # --- endings -----------------------------------------------------------------------------------------------------
@@ -177,9 +182,14 @@ _CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
 }
 
 
-def check_host_path(name: str, source: HostPathVolumeSource) -> None:
+def on_host(root: Path, path: str) -> Path:
+    """Where the agent sees what is `path` on the host."""
+    return root / path.lstrip("/")
+
+
+def check_host_path(name: str, source: HostPathVolumeSource, root: Path = Path("/")) -> None:
     """Raises: VolumeError if what is there is not what the manifest says. `...OrCreate` makes what is missing."""
-    path = Path(source.path)
+    path = on_host(root, source.path)
     if not path.exists():
         if source.type == "FileOrCreate":
             path.touch(mode=0o644)

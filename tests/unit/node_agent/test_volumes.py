@@ -109,3 +109,11 @@ def test_a_sub_path_never_leaves_its_volume(tmp_path: Path, below: str) -> None:
     (volume / "a" / "link").symlink_to("/etc/passwd")
     with pytest.raises((VolumeError, OSError)):
         sub_path(volume, below)
+
+
+def test_an_agent_in_a_container_looks_for_host_paths_below_the_hosts_root(tmp_path: Path) -> None:
+    source = HostPathVolumeSource(path="/srv/data", type="DirectoryOrCreate")
+    check_host_path("v", source, tmp_path)
+    assert (tmp_path / "srv/data").is_dir()
+    with pytest.raises(VolumeError, match="/srv/data is not"):
+        check_host_path("v", HostPathVolumeSource(path="/srv/data", type="File"), tmp_path)
