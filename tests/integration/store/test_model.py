@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -261,6 +261,7 @@ def run_machine(cable_class: type, examples: int, steps: int) -> None:
             deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
+            phases=(Phase.generate,),  # shrinking takes minutes, and what is timing does not shrink
         ),
     )
 
