@@ -31,8 +31,15 @@ kind: Pod
 metadata: {name: composed}
 spec:
   terminationGracePeriodSeconds: 0
+  volumes:
+    - {name: host, hostPath: {path: HOST_PATH, type: DirectoryOrCreate}}
+    - {name: memory, emptyDir: {medium: Memory}}
   containers:
-    - {name: main, image: shoal/busybox, imagePullPolicy: Never, command: [sh, -c, "echo it runs; exec sleep 1000"]}
+    - name: main
+      image: shoal/busybox
+      imagePullPolicy: Never
+      command: [sh, -c, "grep -c 'tmpfs /memory' /proc/mounts > /host/said; echo it runs; exec sleep 1000"]
+      volumeMounts: [{name: host, mountPath: /host}, {name: memory, mountPath: /memory}]
 """
 PUBLISH = """
 import asyncio, sys, nats
@@ -137,11 +144,11 @@ def asked(compose: Compose, *arguments: str) -> str:
     return ""
 
 
-def test_a_manifest_published_into_it_runs(composed_host: Host, compose: Compose) -> None:
+def test_a_manifest_published_into_it_runs(composed_host: Host, compose: Compose, tmp_path: Path) -> None:
     run = composed_host.call
     until(lambda: " Ready " in asked(compose, "get", "nodes"), "the node", 60)
 
-    assert int(run([sys.executable, "-c", PUBLISH], text=MANIFEST)) >= 1
+    assert int(run([sys.executable, "-c", PUBLISH], text=MANIFEST.replace("HOST_PATH", str(tmp_path / "made")))) >= 1
 
     def running() -> list[dict[str, Any]]:
         found = labelled(
@@ -152,9 +159,13 @@ def test_a_manifest_published_into_it_runs(composed_host: Host, compose: Compose
     try:
         (container,) = until(running, "the pod's container", 60)
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{compose('logs', '--tail', '20')}") from None
+        told = asked(compose, "describe", "pod", "composed") + compose("logs", "--tail", "20", "node-agent")
+        raise AssertionError(f"{error}\n{told}") from None
     assert container["Labels"]["io.kubernetes.pod.namespace"] == "default"
     assert compose("exec", "-T", "api", "shoal", "logs", "composed") == "it runs\n"
+    assert (
+        tmp_path / "made/said"
+    ).read_text() == "1\n"  # both kinds of volume are the host's, not the agent's container's
 
     compose("exec", "-T", "api", "shoal", "delete", "pod", "composed")
     until(lambda: not labelled(composed_host, **{"io.kubernetes.pod.name": "composed"}), "the end of the pod", 30)

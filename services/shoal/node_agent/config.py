@@ -15,7 +15,7 @@ SANDBOXES = ("auto", "fast", "engine")
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`address` "": that of the route to NATS. `sandbox`: fast, engine, or auto (fast where it can be). `host_root`:
-    where the host's files are, for an agent in a container (`/proc/1/root`).
+    where the host's files are, for an agent in a container.
     """
 
     bus: BusConfig
