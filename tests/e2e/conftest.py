@@ -78,7 +78,9 @@ async def client(bus_config: BusConfig) -> AsyncIterator[Any]:
     from shoal.client import Client
 
     async with connect(bus_config, name="e2e") as bus:
-        yield Client(bus)
+        client = Client(bus)
+        await answering(client)
+        yield client
 
 
 @pytest.fixture
@@ -108,7 +110,22 @@ async def namespace(client: Any) -> AsyncIterator[str]:
     )
     assert reply.error is None, reply.error
     yield name
+    await answering(client)
     await client.delete("namespaces", "", wire.DeleteRequest(name=name))
+
+
+async def answering(client: Any, *, patience_s: float = 30.0) -> None:
+    """Until the api answers: a test before may have killed it, or the server, a moment ago."""
+    from shoal.errors import Unavailable
+
+    async with asyncio.timeout(patience_s):
+        while True:
+            try:
+                await client.get("namespaces", "", "default")
+            except Unavailable:
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 def require_lab() -> None:

@@ -67,7 +67,7 @@ async def pods(client: Client, namespace: str, selector: str = "") -> list[Pod]:
 
 async def until(
     client: Client,
-    namespace: str,
+    namespace: str | None,
     holds: Callable[[list[Pod]], bool],
     *,
     selector: str = "",
