@@ -21,9 +21,9 @@ class SELinuxOptions(Record, frozen=True, kw_only=True):
 
 
 class SeccompProfile(Record, frozen=True, kw_only=True):
-    """`localhost_profile`: a file below the agent's seccomp directory, only with type Localhost."""
+    """`localhost_profile`: a file below the agent's seccomp directory, only with type Localhost (not supported)."""
 
-    type: Annotated[str, REQUIRED, one_of("RuntimeDefault", "Unconfined", "Localhost")] = ""
+    type: Annotated[str, REQUIRED, one_of("RuntimeDefault", "Unconfined")] = ""
     localhost_profile: str = ""
 
 

@@ -11,7 +11,7 @@ import msgspec
 from shoal.model.container import Container, ContainerPort, EnvVarSource, ResourceRequirements
 from shoal.model.node import NodeSpec
 from shoal.model.pod import PodSpec
-from shoal.model.security import PodSecurityContext, SecurityContext
+from shoal.model.security import PodSecurityContext, SeccompProfile, SecurityContext
 from shoal.model.volume import EmptyDirVolumeSource, Volume, VolumeMount
 
 _PROBES = "health checks come with a later release"
@@ -119,6 +119,7 @@ UNSUPPORTED_VALUES: Mapping[tuple[type[msgspec.Struct], str], Mapping[str, str]]
     {
         (ContainerPort, "protocol"): {"SCTP": "the engine's hosts forward TCP and UDP alone"},
         (EmptyDirVolumeSource, "medium"): {"HugePages": "huge pages are not supported; use Memory"},
+        (SeccompProfile, "type"): {"Localhost": "profiles of a host are not supported; use RuntimeDefault or Unconfined"},
     }
 )
 
