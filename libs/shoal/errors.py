@@ -158,6 +158,11 @@ def to_status(error: ShoalError) -> Status:
     )
 
 
+def is_retryable(status: Status) -> bool:
+    """Whether asking again may help. After an internal error it may: the other side's trouble passes."""
+    return status.reason == "InternalError" or isinstance(from_status(status), Retryable)
+
+
 def from_status(status: Status) -> ShoalError:
     kind = _BY_REASON.get(status.reason, ShoalError)
     return kind(status.message, path=status.details.path, hint=status.details.hint)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from shoal.bus.connection import Bus
-from shoal.errors import Retryable
+from shoal.errors import Retryable, is_retryable
 from shoal.names import ObjectKey
 from shoal.telemetry.logs import log
 from shoal.wire import NodeEvent, Report, ReportResult, StatusReply, StatusRequest
@@ -33,6 +33,7 @@ class Reporter:
         self._node = node
         self._session = session
         self._waiting: dict[tuple[ObjectKey, str], Report] = {}
+        self._asked: dict[tuple[ObjectKey, str], Report] = {}  # in the request that is under way
         self._sent: dict[tuple[ObjectKey, str], bytes] = {}  # what was acknowledged
         self._revisions: dict[tuple[ObjectKey, str], int] = {}
         self._events: deque[NodeEvent] = deque(maxlen=EVENTS_KEPT_MAX)
@@ -84,7 +85,7 @@ class Reporter:
     def forget(self, key: ObjectKey, uid: str) -> None:
         """Nothing more will be said of it."""
         which = (key, uid)
-        for known in (self._waiting, self._sent, self._revisions):
+        for known in (self._waiting, self._asked, self._sent, self._revisions):
             known.pop(which, None)
 
     async def told(self, key: ObjectKey, uid: str) -> None:
@@ -115,18 +116,31 @@ class Reporter:
             self._idle.set()
 
     async def _send(self) -> None:
-        reports = self._take()
+        reports = self._asked = self._take()
+        order = list(reports)
         events = [self._events.popleft() for _ in range(min(len(self._events), EVENTS_MAX))]
         request = StatusRequest(session=self._session, reports=list(reports.values()), events=events)
         try:
             reply = await self._bus.request(self._bus.names.status(self._node), request, StatusReply, timeout=ANSWER_S)
         except BaseException:
-            for which, report in reports.items():
-                self._waiting.setdefault(which, report)
+            self._again()
             self._events.extendleft(reversed(events))
             raise
-        for (which, report), result in zip(reports.items(), reply.results, strict=False):
-            self._answered(which, report, result)
+        refused = "" if len(reply.results) >= len(order) else "the api answered only some of the reports"
+        for which, result in zip(order, reply.results, strict=False):
+            if result.error is not None and result.error.reason != "Conflict" and is_retryable(result.error):
+                refused = result.error.message
+            elif (report := self._asked.pop(which, None)) is not None:
+                self._answered(which, report, result)
+        self._again()
+        if refused:
+            raise Retryable(refused)
+
+    def _again(self) -> None:
+        """What was asked and not answered waits again, unless something newer took its place."""
+        for which, report in self._asked.items():
+            self._waiting.setdefault(which, report)
+        self._asked = {}
 
     def _take(self) -> dict[tuple[ObjectKey, str], Report]:
         taken: dict[tuple[ObjectKey, str], Report] = {}
@@ -150,14 +164,7 @@ class Reporter:
         elif error.reason == "Conflict":
             again = self._waiting.get(which, report)
             self._waiting[which] = msgspec.structs.replace(again, revision=result.revision)
-        elif error.reason in {"ServiceUnavailable", "TooManyRequests", "InternalError"}:
-            self._waiting.setdefault(which, report)
-            raise _Again(error.message)
         else:
             # It is another's now, or no more: the watch tells.
             level = log.debug if error.reason == "NotFound" else log.warning
             level("status.refused", key=str(which[0]), uid=which[1], reason=error.reason, error=error.message)
-
-
-class _Again(Retryable):
-    pass

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest_asyncio
 
-from shoal.errors import Conflict, NotFound, Unavailable, to_status
+from shoal.errors import Conflict, NotFound, Overloaded, Unavailable, to_status
 from shoal.model.pod import PodStatus
 from shoal.names import Names, ObjectKey
 from shoal.node_agent.reporter import Reporter
 from shoal.wire import ReportResult, StatusReply, StatusRequest
 
-A, B = (ObjectKey("pods", "default", name) for name in "ab")
+A, B, C = (ObjectKey("pods", "default", name) for name in "abc")
 
 
 class FakeBus:
@@ -133,6 +133,39 @@ async def test_what_is_anothers_now_is_not_said_again(case: Any) -> None:
     case.say(A, "Running")
     await settled(case)
     assert len(case.bus.requests) == 1
+
+
+async def test_each_that_failed_is_said_again_and_no_other(case: Any) -> None:
+    def busy(_request: StatusRequest) -> StatusReply:
+        no = (to_status(Unavailable("no leader")), to_status(Overloaded("too many")))
+        return StatusReply(results=[ReportResult(error=no[0]), ReportResult(revision=7), ReportResult(error=no[1])])
+
+    case.bus.answer = [busy]
+    for key in (A, B, C):
+        case.say(key, "Running", gone=key is C)
+    await settled(case)
+    assert sorted(case.bus.sent()[3:]) == [("a", "Running", -1), ("c", "Running", -1)]
+    assert len(case.bus.requests) == 2
+
+
+async def test_what_an_answer_leaves_out_is_said_again(case: Any) -> None:
+    case.bus.answer = [lambda _: StatusReply(results=[ReportResult(revision=7)]), lambda _: StatusReply()]
+    for key in (A, B, C):
+        case.say(key, "Running")
+    await settled(case)
+    assert [name for name, _, _ in case.bus.sent()] == [*"abc", *"bc", *"bc"]
+
+
+async def test_what_is_forgotten_while_its_request_is_under_way_stays_forgotten(case: Any) -> None:
+    case.bus.gate.clear()
+    case.say(A, "Running", gone=True)
+    while not case.bus.requests:
+        await asyncio.sleep(0)
+    case.reporter.forget(A, "u-a")
+    case.bus.gate.set()
+    await settled(case)
+    assert not case.reporter._sent
+    assert not case.reporter._revisions
 
 
 async def test_one_request_stays_within_a_message(case: Any) -> None:
