@@ -151,7 +151,7 @@ class Proxy:
             refused = self._apply()
             if refused:
                 asyncio.get_running_loop().call_later(RETRY_S, self._dirty.set)
-            if seen != self._programmed:
+            elif seen != self._programmed:
                 self._programmed = seen
                 self._advanced.set()
             if not was_ready:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from shoal.bus.connection import Bus
-from shoal.errors import Retryable
+from shoal.errors import Retryable, is_retryable
 from shoal.model.meta import Condition, Record
 from shoal.telemetry.logs import log
-from shoal.wire import Report, StatusReply, StatusRequest
+from shoal.wire import Report, ReportResult, StatusReply, StatusRequest
 
 NETWORKS = "nodenetworks"
 RETRY_MAX_S = 5.0
@@ -85,11 +85,7 @@ class NetworkReporter:
                 await self._bus.connected.wait()
                 request = StatusRequest(reports=[msgspec.structs.replace(report, revision=self._revision)])
                 reply = await self._bus.request(self._bus.names.status(self._node), request, StatusReply)
-                result = reply.results[0]
-                self._revision = result.revision or -1
-                again = result.error is not None and result.error.reason in {"Conflict", "ServiceUnavailable"}
-                if result.error is not None and not again:
-                    log.warning("network.refused", error=result.error.message)
+                again = not reply.results or self._answered(reply.results[0])
             except Retryable as error:
                 again = True
                 log.debug("network.unanswered", error=str(error))
@@ -99,3 +95,15 @@ class NetworkReporter:
             failures += 1
             self._wake.set()
             await asyncio.sleep(min(RETRY_MAX_S, 0.1 * 2.0 ** min(failures, 8)) * random.uniform(0.5, 1.0))
+
+    def _answered(self, result: ReportResult) -> bool:
+        """Whether it must be said again."""
+        if result.revision or result.error is None or result.error.reason == "Conflict":
+            self._revision = result.revision or -1
+        if result.error is None:
+            return False
+        if again := is_retryable(result.error):
+            log.debug("network.unanswered", error=result.error.message)
+        else:
+            log.warning("network.refused", error=result.error.message)
+        return again

@@ -1,0 +1,47 @@
+"""How far the proxy says it has come."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from shoal.config import BusConfig
+from shoal.service_proxy import service
+from shoal.service_proxy.service import Proxy, ProxyConfig
+
+
+@pytest_asyncio.fixture
+async def proxy(tmp_path: Path) -> AsyncIterator[Proxy]:
+    bus: Any = None
+    made = Proxy(ProxyConfig(bus=BusConfig(), node="n1", state=tmp_path), bus)
+    yield made
+    made.close()
+
+
+async def test_what_the_kernel_refused_is_not_said_to_be_programmed(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = ["no such device", ""]
+    seen: list[int] = []
+
+    def apply() -> str:
+        seen.append(proxy._programmed)
+        return refusals.pop(0)
+
+    monkeypatch.setattr(service, "RETRY_S", 0.01)
+    monkeypatch.setattr(proxy, "_apply", apply)
+    proxy._seen = 7
+    proxy._dirty.set()
+    task = asyncio.create_task(proxy.program())
+    try:
+        await asyncio.wait_for(proxy._advanced.wait(), 5)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert seen == [0, 0], "refused: not programmed"
+    assert proxy._programmed == 7
