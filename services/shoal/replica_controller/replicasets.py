@@ -39,6 +39,7 @@ from shoal.store.view import PODS, Observed, Stored, View
 REPLICASETS = "replicasets"
 CREATE_MAX = 300  # pods a unit: with what else is in it well below a batch's 999
 DELETE_MAX = 300
+CLAIM_MAX = 300
 NAME_BASE_MAX = 58  # and five characters make 63, as Kubernetes' generated names
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words (apimachinery, util/rand)
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -86,9 +87,14 @@ class ReplicaSets:
         for pod in active:
             (mine if matches(selector, pod.object.metadata.labels) else released).append(pod)
         adopted = [p for p in view.ownerless(key.namespace) if _adoptable(p, selector)]
+        left = len(released) + len(adopted) - CLAIM_MAX
+        released = released[:CLAIM_MAX]
+        adopted = adopted[: CLAIM_MAX - len(released)]
         claims: list[Action] = [Replace(p, _without_owner(p.object, stored.uid)) for p in released]
         claims += [Replace(p, _with_owner(p.object, stored.object)) for p in adopted]
         mine += adopted
+        if left > 0:  # what is claimed wakes us again; nothing is made or deleted before it is known what there is
+            return Decision((*claims, *_tell(stored, mine, [], None, now)), _next_available_s(stored, mine, now))
         missing = (stored.object.spec.replicas or 0) - len(mine)
         if missing > 0:
             return _scale_up(stored, mine, owned, claims, missing, view, now)

@@ -12,6 +12,7 @@ from shoal.model.registry import key_of
 from shoal.model.replicaset import ReplicaSet, ReplicaSetStatus
 from shoal.names import CONTROL_PLANE, ObjectKey
 from shoal.replica_controller.replicasets import (
+    CLAIM_MAX,
     CREATE_MAX,
     DELETION_COST,
     FAILURES_FREE,
@@ -136,6 +137,22 @@ def test_a_pod_that_matches_and_is_nobody_s_is_adopted_instead_of_one_made() -> 
     (adopted,) = [a.object for a in decision.actions if isinstance(a, Replace)]
     assert (adopted.metadata.name, adopted.metadata.owner_references[0].uid) == ("stray", "rs-web")
     assert len(created(decision)) == 1
+
+
+def test_many_claims_are_made_in_several_units_and_nothing_else_before_the_last() -> None:
+    rs = a_replicaset(replicas=0)
+    world = World().put(rs, *(a_pod(f"debug-{i}", owner=rs, labels={"app": "debug"}) for i in range(CLAIM_MAX // 2)))
+    world.put(*(a_pod(f"stray-{i}") for i in range(CLAIM_MAX)))
+
+    first = decide(world)
+    assert len([a for a in first.actions if isinstance(a, Replace)]) == CLAIM_MAX
+    assert marked(first) == []
+    assert told(first).replicas == CLAIM_MAX // 2
+    carry_out(first.actions, world.view)
+    while marked(decision := decide(world)):
+        carry_out(decision.actions, world.view)
+    assert not [a for a in decision.actions if isinstance(a, Replace)]
+    assert told(decision).replicas == 0
 
 
 def test_a_pod_of_another_owner_is_left_alone() -> None:
