@@ -243,12 +243,13 @@ def with_metadata(obj: Any, **changed: Any) -> Any:
 
 
 def mark_deleted(stored: Stored[Any], now: float, *, finalizers: tuple[str, ...] = ()) -> Replace:
-    """The first phase of deletion: deletionTimestamp is when the grace ends, as in Kubernetes.
+    """The first phase of deletion: deletionTimestamp is when the grace ends, and the generation goes up, as in Kubernetes.
 
     A pod's grace is its own, and 0 where nothing runs (no node has it, or it has finished); other kinds have none.
     `finalizers` are added to those that are there.
     """
     obj = stored.object
+    first = not obj.metadata.deletion_timestamp
     grace_s = _grace_s(obj) if stored.key.resource == PODS else 0
     added = tuple(f for f in finalizers if f not in obj.metadata.finalizers)
     return Replace(
@@ -257,6 +258,7 @@ def mark_deleted(stored: Stored[Any], now: float, *, finalizers: tuple[str, ...]
             obj,
             deletion_timestamp=rfc3339(now + grace_s),
             deletion_grace_period_seconds=grace_s,
+            generation=obj.metadata.generation + first,
             finalizers=(*obj.metadata.finalizers, *added),
         ),
     )

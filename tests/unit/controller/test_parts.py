@@ -17,6 +17,7 @@ from shoal.controller.actions import (
     SetStatus,
     WriteEntry,
     changes,
+    mark_deleted,
     rfc3339,
     unix_seconds,
     with_metadata,
@@ -120,6 +121,16 @@ def test_each_write_carries_the_revision_it_was_decided_on_and_the_trace_it_has(
     assert changes([Replace(stored_in(view), made)], view) == [Put(DESIRED.key, encode(made), 3, "00-t")]
     assert changes([Create(POD)], view) == [Put(DESIRED.key, encode(POD), 0, "")]
     assert changes([EraseEntry("bound.n.pods.default.web", 9)], view) == [Delete("bound.n.pods.default.web", 9)]
+
+
+def test_the_first_mark_of_deletion_raises_the_generation_and_a_later_one_does_not() -> None:
+    view = a_view(DESIRED)
+    marked = mark_deleted(stored_in(view), 0.0).object
+    assert marked.metadata.generation == POD.metadata.generation + 1
+
+    view.apply(Entry(DESIRED.key, encode(marked), 4))
+    again = mark_deleted(stored_in(view), 9.0, finalizers=("x.org/y",)).object
+    assert again.metadata.generation == marked.metadata.generation
 
 
 def test_a_status_takes_the_place_of_a_predecessor_s_and_keeps_its_own_counter() -> None:
