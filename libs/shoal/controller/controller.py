@@ -36,9 +36,9 @@ class Gathering(Protocol):
     """A controller that decides one key upon what it has just decided for another.
 
     `order`: in which order keys that wait together are decided. `undone`: the unit of this key was refused, or nobody
-    knows what became of it; what was assumed of it is void.
+    knows what became of it; what was assumed of it is void. It answers what may come of that: keys to look at again.
     """
 
     def order(self, keys: list[Any], view: View) -> list[Any]: ...
 
-    def undone(self, key: Any) -> None: ...
+    def undone(self, key: Any) -> Iterable[Hashable]: ...

@@ -7,7 +7,7 @@
 Every process of a group keeps its view warm; only the holder of the lease decides. A key is handed back to the queue
 when the view shows what was committed for it, so that no decision is made on a view older than its own last write.
 What becomes of a unit: Conflict: look again when the view shows what was in the way; Deposed: stand by; anything else:
-look again after a backoff. A decision that raises is logged and backs off: one broken object stops no other.
+look again after a backoff. A decision or a unit that raises is logged and backs off: one broken object stops no other.
 """
 
 import asyncio
@@ -261,6 +261,10 @@ class Term:
             spans.end(error)
             log.warning("controller.refused", controller=self._name(key), key=str(key[1]), error=str(error))
             self._later(key)
+        except Exception as error:
+            spans.end(error)
+            log.exception("controller.unit_failed", controller=self._name(key), key=str(key[1]))
+            self._later(key)
         finally:
             if not committed:
                 self._undone(key)
@@ -315,7 +319,8 @@ class Term:
     def _undone(self, key: WorkKey) -> None:
         controller = self.shell.controllers[key[0]]
         if isinstance(controller, Gathering):
-            controller.undone(key[1])
+            for again in controller.undone(key[1]):
+                self.queue.add((key[0], again))
 
     def _later(self, key: WorkKey) -> None:
         self.queue.add(key, max(0.001, self.backoff.failed(key)))

@@ -3,7 +3,7 @@
 A binding is one unit of three entries: the pod's record with `spec.nodeName`, its first bound copy, and its condition
 PodScheduled. The store puts the units that gather while a commit is in flight into one batch. What was decided counts
 at once (`assume`); what was refused is given back (`undone`). A pod that fits nowhere carries the reason, and is looked
-at again when a node changes or a pod goes, never by the clock.
+at again when a node changes, a pod goes or a binding is given back, never by the clock.
 """
 
 from collections.abc import Iterable
@@ -107,8 +107,8 @@ class Scheduler:
         stored = view.get(key, Pod)
         return self._decide(stored, view, now) if stored is not None else NOTHING
 
-    def undone(self, key: ObjectKey) -> None:
-        self._snapshot.unassume(key)
+    def undone(self, key: ObjectKey) -> Iterable[ObjectKey]:
+        return list(self._waiting) if self._snapshot.unassume(key) else []
 
     def _decide(self, stored: Stored[Pod], view: View, now: float) -> Decision:
         spec = stored.object.spec

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from shoal.errors import Deposed
 from shoal.local.nats_server import NatsServer
 from shoal.names import ObjectKey, leader
 from shoal.scheduler.binding import Scheduler
-from shoal.store.records import Delete, Put
+from shoal.store.records import Change, Delete, Put
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams
 from shoal.store.view import View
@@ -124,6 +125,65 @@ async def test_one_broken_key_stops_no_other(bus: Bus, store: Store, start: Star
         await write(store, "poison", b"%d" % i)
         await write(store, f"good{i}", b"1")
     await until(store, lambda v: all(shows(f"good{i}", b"1")(v) for i in range(5)))
+
+
+async def test_a_unit_that_fails_in_an_unknown_way_stops_no_other_and_is_tried_again(
+    bus: Bus, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, failed = Store.commit, 0
+
+    async def breaks(self: Store, changes: Sequence[Change], **how: Any) -> tuple[int, ...]:
+        nonlocal failed
+        if changes[0].key == "shared.out.a.poison" and failed < 2:
+            failed += 1
+            raise RuntimeError("nobody thought of this")
+        return await commit(self, changes, **how)
+
+    monkeypatch.setattr(Store, "commit", breaks)
+    await start([Mirror()], "mirror")
+    await write(store, "poison", b"1")
+    await write(store, "good", b"1")
+
+    await until(store, lambda v: shows("good", b"1")(v) and shows("poison", b"1")(v))
+    assert failed == 2
+
+
+class Crowded(Mirror):
+    """Takes one key at a time: `second` is decided when what was assumed of `first` is void."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: set[str] = {"first"}
+        self.found_no_room = asyncio.Event()
+
+    def order(self, keys: list[Any], _view: View) -> list[Any]:
+        return keys
+
+    def undone(self, key: str) -> Iterable[Hashable]:
+        if key not in self.taken:
+            return []
+        self.taken.discard(key)
+        return ["second"]
+
+    def decide(self, key: str, view: View, now: float) -> Decision:
+        if key == "second" and self.taken:
+            self.found_no_room.set()
+            return NOTHING
+        decision = super().decide(key, view, now)
+        gate = (Absent(Touchy.gate),)
+        return msgspec.structs.replace(decision, confirm=gate) if key == "first" else decision
+
+
+async def test_what_is_refused_wakes_those_that_its_room_helps(bus: Bus, store: Store, start: Start) -> None:
+    await put(store, a_pod("gate"))
+    await write(store, "second", b"2")
+    crowded = Crowded()
+    await start([crowded], "mirror")
+    async with asyncio.timeout(10):
+        await crowded.found_no_room.wait()
+    await write(store, "first", b"1")
+
+    await until(store, shows("second", b"2"))
 
 
 async def test_what_a_read_does_not_confirm_is_not_done_until_it_does(bus: Bus, store: Store, start: Start) -> None:

@@ -123,7 +123,8 @@ def test_what_was_decided_counts_before_the_watch_shows_it_and_what_was_refused_
     decisions = world.decide("a", "b")
     assert (node_of(decisions["a"]), node_of(decisions["b"])) == ("n1", "")
 
-    world.scheduler.undone(pod_key("a"))
+    assert world.scheduler.undone(pod_key("a")) == [pod_key("b")]
+    assert world.scheduler.undone(pod_key("a")) == []
     assert node_of(world.decide("b")["b"]) == "n1"
 
 
