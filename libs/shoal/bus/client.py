@@ -7,6 +7,7 @@ The mends, all against 2.16.0:
 - a connection that is cut off (packets vanish) is waited for until its buffer is flushed: here it is aborted;
 - what was published but not sent when the connection broke would be sent after the reconnect, long after its sender
   gave up: here it is dropped (a writer then looks at what is stored, and decides anew);
+- a flush sends its ping ahead of what it should flush: here it is behind;
 - a task that is cancelled while it waits for room in the buffer goes on as if it had not been: here it ends.
 """
 
@@ -46,6 +47,10 @@ class NatsClient(Client):
             raise asyncio.CancelledError
         return done
 
+    async def flush(self, timeout: int = 10) -> None:
+        await self._flush_pending(force_flush=True)
+        await super().flush(timeout)
+
     async def _attempt_reconnect(self) -> None:
         self._drop_pending()
         self._abort()
@@ -71,7 +76,7 @@ class NatsClient(Client):
 
     def _abort(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)
-        if isinstance(writer, asyncio.StreamWriter) and isinstance(writer.transport, asyncio.WriteTransport):
+        if writer is not None:
             writer.transport.abort()
 
 

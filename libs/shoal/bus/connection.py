@@ -28,6 +28,7 @@ ERROR_CODE = "Nats-Service-Error-Code"
 PING_EVERY_S = 2  # a connection that is cut off is noticed after three of these
 CONNECT_TIMEOUT_S = 2
 CONNECT_ONCE_S = 5.0
+STOP_TIMEOUT_S = 5.0
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -109,7 +110,7 @@ class Subscription:
         self._stop = stop
 
     async def stop(self) -> None:
-        """No message is handled after this returns."""
+        """Handles what has arrived; nothing is handled after this returns."""
         await self._stop()
 
 
@@ -242,8 +243,12 @@ class Bus:
             sub = await self.nc.subscribe(subject, queue=queue, cb=arrived)
 
         async def stop() -> None:
-            with suppress(nats_errors.Error, OSError):
-                await sub.unsubscribe()
+            with suppress(nats_errors.Error, OSError, TimeoutError):
+                if self.nc.is_connected:
+                    async with asyncio.timeout(STOP_TIMEOUT_S):
+                        await sub.drain()  # type: ignore[no-untyped-call]
+                else:
+                    await sub.unsubscribe()
 
         return Subscription(subject, stop)
 

@@ -83,8 +83,8 @@ class Committer:
         self._kicked = False
         while self._waiting and self._in_flight < IN_FLIGHT_MAX:
             units = gather(self._waiting)
-            for unit in units:
-                self._waiting.remove(unit)
+            chosen = set(units)
+            self._waiting = deque(u for u in self._waiting if u not in chosen)
             self._in_flight += 1
             self._bus.spawn(self._fly(units), name="commit")
 
@@ -123,6 +123,9 @@ class _Flight:
 
     async def run(self) -> None:
         while self._units:
+            if not self._bus.nc.is_connected:
+                await self._pause(Unavailable("there is no connection to NATS"))
+                continue
             sending = Sending(self._bus.new_id(), self._units, self._fence)
             self._sent[sending.write_id] = sending
             try:

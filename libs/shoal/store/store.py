@@ -41,7 +41,7 @@ class Store:
         Waits out a short absence of NATS. Raises: Conflict (`key` says which entry changed; read and decide again),
         Deposed (the fence's token changed: stop leading), TooLarge (over 999 messages with the fence, or a value over
         1.5 MiB), BadRequest (an illegal key, one key twice), Overloaded (the bucket is full: it takes no new keys),
-        Unavailable (not written, or not known within 10 s).
+        Unavailable (not written, or not known 10 s after it was sent).
         """
         return await self._committer.commit(changes, fence)
 

@@ -37,8 +37,8 @@ def stream_configs(names: Names, *, replicas: int = 1, state_bytes: int = STATE_
     """What JetStream is asked for. `replicas` 1: one server; 3: a cluster, where `persist_mode: async` does not exist,
     so that leases live in memory instead (three copies of it).
     """
-    soft = {"persist_mode": "async"} if replicas == 1 else {}
-    leases = {"storage": "file", **soft} if replicas == 1 else {"storage": "memory"}
+    soft = {"persist_mode": "async" if replicas == 1 else "default"}
+    leases = {"storage": "file" if replicas == 1 else "memory", **soft}
     common = {
         "num_replicas": replicas,
         "duplicate_window": DUPLICATES_NS,

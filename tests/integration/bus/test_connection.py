@@ -84,19 +84,22 @@ async def test_a_failing_handler_does_not_end_its_subscription(bus: Bus) -> None
     assert await bus.request("sometimes", b"good", bytes) == b"good"
 
 
-async def test_a_stopped_subscription_hears_nothing_more(bus: Bus) -> None:
+async def test_a_stopped_subscription_handles_what_arrived_and_nothing_more(bus: Bus) -> None:
     heard: list[bytes] = []
 
     async def note(message: Message) -> None:
+        await asyncio.sleep(0.01)
         heard.append(message.data)
 
     subscription = await bus.subscribe("notes", note)
-    await bus.publish("notes", b"1")
-    await bus.flush()
+    for i in range(5):
+        await bus.publish("notes", b"%d" % i)
     await subscription.stop()
-    await bus.publish("notes", b"2")
+    assert heard == [b"0", b"1", b"2", b"3", b"4"]
+    await bus.publish("notes", b"late")
     await bus.flush()
-    assert heard == [b"1"]
+    assert len(heard) == 5
+    await subscription.stop()  # twice is harmless
 
 
 async def test_a_queue_shares_the_work(bus: Bus, another: Callable[[], Awaitable[Bus]]) -> None:
@@ -215,6 +218,34 @@ async def test_an_error_of_the_server_does_not_end_the_connection(bus: Bus) -> N
         await asyncio.sleep(0.01)
     await echo(bus, "here")
     assert await bus.request("here", Question(text="still"), Answer) == Answer("still")
+
+
+async def test_what_is_subscribed_while_away_hears_each_message_once(own_bus: Bus, own_server: NatsServer) -> None:
+    heard: list[bytes] = []
+
+    async def note(message: Message) -> None:
+        heard.append(message.data)
+
+    await own_server.kill()
+    while own_bus.connected.is_set():
+        await asyncio.sleep(0.01)
+    await own_bus.subscribe("early", note)
+    await own_server.start()
+    await own_bus.connected.wait()
+    for i in range(3):
+        await own_bus.publish("early", b"%d" % i)
+    await own_bus.flush()
+    await own_bus.flush()
+    assert heard == [b"0", b"1", b"2"]
+
+
+async def test_leaving_while_the_server_is_away_takes_no_time(own_server: NatsServer) -> None:
+    async with connect(BusConfig(servers=(own_server.url,)), name="leaves") as bus:
+        await own_server.kill()
+        while bus.connected.is_set():
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
 
 
 async def test_a_cancelled_publisher_ends(own_bus: Bus, own_server: NatsServer) -> None:

@@ -28,10 +28,13 @@ async def test_three_servers(tmp_path: Path) -> None:
     async with NatsCluster(tmp_path) as cluster:
         config = BusConfig(servers=cluster.urls)
         async with connect(config, name="one") as one, connect(config, name="two") as two:
+            await ensure_streams(one, replicas=1)
+            (token,) = await Store(one).commit([Put(leader("g"), b"one", 0)])
             await asyncio.gather(ensure_streams(one, replicas=3), ensure_streams(two, replicas=3))
             for wanted in stream_configs(one.names, replicas=3):
                 there = msgspec.json.decode(await js.api(one, f"STREAM.INFO.{wanted['name']}"))["config"]
                 assert there["num_replicas"] == 3
+                assert there.get("persist_mode", "default") == "default"
                 assert there["storage"] == ("memory" if wanted["name"] == one.names.leases_stream else "file")
             store, other = Store(one), Store(two)
             cache: dict[str, bytes] = {}
@@ -49,7 +52,6 @@ async def test_three_servers(tmp_path: Path) -> None:
                     complete.set()
 
             two.spawn(follow(), name="follow")
-            (token,) = await store.commit([Put(leader("g"), b"one", 0)])
             fence = Fence("g", token)
             await store.commit([Put("k.fenced", b"", 0), Put("k.too", b"", 0)], fence=fence)
             await asyncio.gather(*(store.commit([Put(f"k.{i}", b"1", 0)]) for i in range(500)))

@@ -427,6 +427,22 @@ async def api(bus: Bus) -> list[NodeWatchRequest]:
     return asked
 
 
+async def check_bounds(bus: Bus, consumer: str) -> None:
+    """What a consumer may hold and take, as the server has understood it."""
+    info = msgspec.json.decode(await js.api(bus, f"CONSUMER.INFO.{bus.names.state_stream}.{consumer}"))["config"]
+    bounds = {
+        k: info[k] for k in ("max_waiting", "max_batch", "max_expires", "max_bytes", "max_deliver", "mem_storage")
+    }
+    assert bounds == {
+        "max_waiting": 4,
+        "max_batch": 1000,
+        "max_expires": 35 * 10**9,
+        "max_bytes": 4 << 20,
+        "max_deliver": 1,
+        "mem_storage": True,
+    }
+
+
 async def test_an_agent_and_a_proxy_see_their_part_by_request(
     store: Store, another: Callable[[], Awaitable[Bus]], api: list[NodeWatchRequest]
 ) -> None:
@@ -447,6 +463,7 @@ async def test_an_agent_and_a_proxy_see_their_part_by_request(
         assert set(a.there) == {keys[0], keys[2]}
         assert set(p.there) == {keys[0], keys[2], keys[3]}
         assert set(await consumers(node)) == {"agent_n1", "proxy_n1"}
+        await check_bounds(node, "agent_n1")
         await js.api(node, f"CONSUMER.DELETE.{node.names.state_stream}.agent_n1")
         await store.commit([Put("bound.n1.pods.d.c", b"", 0)])
         await a.until(lambda: "bound.n1.pods.d.c" in a.there)
