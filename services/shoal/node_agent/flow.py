@@ -14,7 +14,7 @@ from shoal.wire import Chunk, SessionReply, SessionRequest
 
 ANSWER_S = 9.0  # the asker hears something within 10 s
 CREDIT_MAX = 524_288  # a node's message holds 1 MiB, and JSON carries bytes as base64
-STDIN_SOFT = 1 << 20  # beyond it a pull waits for the process to read
+STDIN_SOFT = 1 << 20  # beyond it a pull is answered when the process has read, or has filled the credit
 STDIN_HARD = 8 << 20
 ORDER_S = 9.5  # a pull that waits for the process to read is answered in 9
 EXIT_TRIES = 50
@@ -38,6 +38,7 @@ class Flow:
         self._input_size = 0
         self._input_eof = False
         self._input_room = asyncio.Event()
+        self._input_room.set()
         self._writing: asyncio.Task[None] | None = None
         self.done = False
 
@@ -106,10 +107,9 @@ class Flow:
             raise Overloaded("the process does not read its input")
         if self._input_size > STDIN_SOFT:
             self._input_room.clear()
-            await self._input_room.wait()
 
     async def _write(self, terminal: Terminal) -> None:
-        with suppress(ShoalError, RuntimeError):  # it ended: what it did not read is lost, its exit code tells
+        try:
             while self._input:
                 piece = self._input.popleft()
                 await terminal.write(piece)
@@ -119,13 +119,20 @@ class Flow:
             if self._input_eof:
                 self._input_eof = False
                 await terminal.write_eof()
+        except (ShoalError, RuntimeError):  # it ended: what it did not read is lost, its exit code tells
+            self._input.clear()
+            self._input_size = 0
+            self._input_room.set()
 
     # --- output ----------------------------------------------------------------------------------------------------------
 
     async def _fill(self, reply: SessionReply, credit: int) -> None:
-        """Wait for the first piece, then take what is there without waiting."""
+        """Wait for the first piece, then take what is there without waiting.
+
+        While there is no room for input, go on until there is: the process may be one that writes before it reads.
+        """
         while credit > 0:
-            piece = await self._next(wait=not reply.chunks)
+            piece = await self._next(wait=not reply.chunks or not self._input_room.is_set())
             if piece is None:
                 return
             stream, data = piece
@@ -159,11 +166,13 @@ class Flow:
             if not self._reading.done():
                 return None
         if not self._reading.done():
-            hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
+            # More input must wait for room, so that the pull which brings it hurries nobody.
+            enough = self._hurry if self._input_room.is_set() else self._input_room
+            other = asyncio.create_task(enough.wait(), name="enough")
             try:
-                await asyncio.wait((self._reading, hurry), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((self._reading, other), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                hurry.cancel()
+                other.cancel()
             if not self._reading.done():
                 return None
         reading, self._reading = self._reading, None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.node_agent.simulated import Pieces
 
 from shoal.errors import BadRequest, Unavailable
-from shoal.node_agent.flow import Flow
+from shoal.node_agent.flow import STDIN_SOFT, Flow
 from shoal.wire import SessionReply, SessionRequest
 
 
@@ -162,6 +162,45 @@ async def test_output_flows_though_input_is_stuck() -> None:
     reply = await asyncio.wait_for(flow.pull(ask(1, stdin=b"x" * 100_000)), 5)
     assert data(reply) == b"first I talk"
     await flow.close()
+
+
+async def test_output_flows_though_more_than_a_message_of_input_is_stuck() -> None:
+    """A process that writes all before it reads waits for its reader, who must not wait for it."""
+    process = Process()
+    process.blocked.clear()
+    for _ in range(4):
+        process.said.put_nowait((1, b"y" * 1000))
+    flow = Flow(process, terminal=process)
+    first = await asyncio.wait_for(flow.pull(ask(1, stdin=b"x" * (STDIN_SOFT + 1), credit_bytes=3000)), 5)
+    assert len(data(first)) == 3000, "not before the input, and as far as the credit goes"
+    second = asyncio.create_task(flow.pull(ask(2, stdin=b"z")))
+    third = asyncio.create_task(flow.pull(ask(3, stdin=b"z")))
+    await until(flow._hurry.is_set)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not second.done(), "whoever brings input waits for room"
+    process.blocked.set()
+    assert data(await asyncio.wait_for(second, 5)).startswith(b"y" * 1000)
+    await asyncio.wait_for(third, 5)
+    await flow.close()
+
+
+async def test_a_process_that_ends_before_it_has_read_makes_room() -> None:
+    class Ended(Process):
+        async def write(self, data: bytes) -> None:
+            await self.blocked.wait()
+            raise Unavailable("broken pipe")
+
+    process = Ended()
+    process.blocked.clear()
+    flow = Flow(process, terminal=process)
+    first = asyncio.create_task(flow.pull(ask(1, stdin=b"x" * (STDIN_SOFT + 1))))
+    await until(lambda: flow._reading is not None)
+    process.blocked.set()
+    assert data(await asyncio.wait_for(first, 5)) == b""
+    process.said.put_nowait(None)
+    last = await asyncio.wait_for(flow.pull(ask(2)), 5)
+    assert (last.done, last.exit_code) == (True, 7)
 
 
 async def until(done: Callable[[], bool]) -> None:
