@@ -102,12 +102,20 @@ class PodNetwork:
             await loop.run_in_executor(self._threads, self._host.send, delete_link(name=name))
 
     async def set_ports(self, uid: str, ports: tuple[HostPort, ...]) -> None:
-        """Program the pod's host ports; () takes them away. Raises: NftError, Unavailable."""
-        if ports == self._ports.get(uid, ()):
+        """Program the pod's host ports; () takes them away. What is refused is not kept, else it would be in every
+        later ruleset. Raises: NftError, Unavailable.
+        """
+        if not ports and uid not in self._ports:
             return
-        self.remember_ports(uid, ports)
-        if not self._held:
-            await self.program()
+        async with self._nat_lock:
+            before = self._ports.get(uid, ())
+            self.remember_ports(uid, ports)
+            try:
+                if not self._held:
+                    await self._apply()
+            except BaseException:
+                self.remember_ports(uid, before)
+                raise
 
     def remember_ports(self, uid: str, ports: tuple[HostPort, ...]) -> None:
         """They go in with whatever is programmed next."""
@@ -125,13 +133,28 @@ class PodNetwork:
             await self.program()
 
     async def program(self) -> None:
-        """Those that wait for the lock find their ports programmed by the one before."""
-        self._held = False
+        """All that was remembered. If that is refused, pod by pod: one must not cost the others their ports."""
         async with self._nat_lock:
-            text = ruleset(self._nat, (p for ports in self._ports.values() for p in ports))
-            if text != self._programmed:
-                await nft.apply(text)
-                self._programmed = text
+            self._held = False
+            try:
+                await self._apply()
+                return
+            except nft.NftError as error:
+                if not self._ports:
+                    raise
+                log.warning("network.ports", error=str(error))
+                remembered, self._ports = self._ports, {}
+        for uid, ports in remembered.items():
+            try:
+                await self.set_ports(uid, ports)
+            except nft.NftError as error:
+                log.warning("network.ports", uid=uid, error=str(error))
+
+    async def _apply(self) -> None:
+        text = ruleset(self._nat, (p for ports in self._ports.values() for p in ports))
+        if text != self._programmed:
+            await nft.apply(text)
+            self._programmed = text
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
