@@ -71,6 +71,16 @@ def ip_address(text: str) -> str:
     return ""
 
 
+def ipv4_address(text: str) -> str:
+    import ipaddress
+
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return "is not an IPv4 address"
+    return ""
+
+
 def cidr(text: str) -> str:
     import ipaddress
 

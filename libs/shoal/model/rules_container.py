@@ -66,7 +66,7 @@ def port(port: ContainerPort, at: Path) -> Found:
     if port.name:
         yield from named(port.name, naming.port_name(port.name), at / "name")
     if port.host_ip:
-        yield from named(port.host_ip, naming.ip_address(port.host_ip), at / "hostIP")
+        yield from named(port.host_ip, naming.ipv4_address(port.host_ip), at / "hostIP")  # pods have IPv4 alone
         if not port.host_port:
             yield Problem(at / "hostIP", "set without hostPort, expected both or neither")
 
