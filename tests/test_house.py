@@ -225,3 +225,10 @@ def test_the_readme_is_one_screen() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len(lines) <= 60
     assert max(map(len, lines)) <= 160
+
+
+@pytest.mark.xdist_group("house")
+def test_workers_heed_groups(request: pytest.FixtureRequest) -> None:
+    """The tests of one lab must not run on two workers at once; a pytest that xdist does not fit would let them."""
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@house")
