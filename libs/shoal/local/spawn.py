@@ -37,7 +37,9 @@ class Spawner:
 
     def install(self) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+        loop = asyncio.get_running_loop()
+        # Past the loop's own `add_signal_handler`: uvloop keeps this one signal for itself. It wakes the loop all the same.
+        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(self._reap))
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
         """Raises: OSError if it cannot be started."""

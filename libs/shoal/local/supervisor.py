@@ -323,7 +323,9 @@ def rotate(log: Path, limit: int = LOG_BYTES_MAX) -> None:
 
 
 def main() -> None:
-    asyncio.run(Supervisor(Path(sys.argv[1])).serve())
+    import uvloop
+
+    uvloop.run(Supervisor(Path(sys.argv[1])).serve())
 
 
 if __name__ == "__main__":

@@ -46,6 +46,12 @@ async def until(control: Control, name: str, **wanted: object) -> Report:
         await asyncio.sleep(0.01)
 
 
+async def test_it_runs_on_uvloop(control: Control) -> None:
+    process = control.process()
+    assert process is not None
+    assert "/uvloop/" in Path(f"/proc/{process.pid}/maps").read_text()
+
+
 async def test_ready_is_what_the_process_says(control: Control) -> None:
     gate = control.directory / "gate"
     code = f"import os,time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{READY}\ntime.sleep(100)"
