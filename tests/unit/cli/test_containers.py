@@ -155,6 +155,29 @@ async def test_one_that_cannot_be_read_does_not_stop_the_others(screen: Screen) 
     assert await screen.run(cluster, "logs", "-l", "app=web", "--ignore-errors") == 0
 
 
+async def test_every_followed_session_is_kept_while_the_reader_rests(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "STALL_S", 0.02)
+    cluster = FakeCluster(a_pod("a"), a_pod("b"))
+    line = b"x" * 200_000 + b"\n"
+    sessions = [FakeSession((1, line)), FakeSession((1, line))]
+    cluster.sessions = dict(zip(("a/main", "b/main"), sessions, strict=True))
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as screen.out:
+        task = asyncio.create_task(screen.run(cluster, "logs", "-f", "-l", "app=web"))
+        async with asyncio.timeout(5):
+            while not all(session.kept > 1 for session in sessions):
+                await asyncio.sleep(0.01)
+        size = 2 * len(b"[pod/a/main] " + line)
+        got = b""
+        while len(got) < size:
+            got += await asyncio.to_thread(os.read, reading, 65536)
+        assert await asyncio.wait_for(task, 5) == 0
+    os.close(reading)
+    assert sorted(got.splitlines(keepends=True)) == [b"[pod/a/main] " + line, b"[pod/b/main] " + line]
+
+
 async def test_logs_of_a_replica_set(screen: Screen) -> None:
     pods = [a_pod("web-a", owner="uid-rs-web", phase="Pending"), a_pod("web-b", owner="uid-rs-web")]
     cluster = FakeCluster(a_replica_set(), *pods, a_pod("other"))

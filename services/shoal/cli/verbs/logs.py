@@ -6,16 +6,17 @@ once: then each line begins with where it is from.
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 
+from shoal.cli import terminal
 from shoal.cli.arguments import Parser, UsageError, add_selector, duration_s
-from shoal.cli.cluster import Cluster
+from shoal.cli.cluster import Cluster, Session
 from shoal.cli.containers import container_of, one_pod, pods_by_label, pods_named
 from shoal.cli.context import Context
 from shoal.cli.failure import Failed, sentences
-from shoal.cli.terminal import Output
 from shoal.errors import NotFound, ShoalError
 from shoal.model.pod import Pod
 from shoal.wire import LogsRequest
@@ -117,7 +118,7 @@ async def _copy(
 ) -> None:
     """The log as it is: both streams to stdout, as kubectl does."""
     async with await cluster.logs(namespace, request(args, source)) as session:
-        out = Output(context.out.fileno(), session.keep)
+        out = terminal.Output(context.out.fileno(), session.keep)
         lines = Lines(source.prefix if prefix else b"")
         async for chunk in session:
             await out.write(lines.feed(chunk.stream, chunk.data))
@@ -142,9 +143,9 @@ async def _copy_all(
         lines = Lines(source.prefix if prefix else b"", whole=True)
         try:
             async with await cluster.logs(namespace, request(args, source)) as session:
-                out = Output(context.out.fileno(), session.keep)
+                out = terminal.Output(context.out.fileno(), session.keep)
                 async for chunk in session:
-                    async with turn:
+                    async with _in_turn(turn, session):
                         await out.write(lines.feed(chunk.stream, chunk.data))
                 async with turn:
                     await out.write(lines.rest())
@@ -162,6 +163,22 @@ async def _copy_all(
             await one(source)
     if failed:
         raise Failed
+
+
+@asynccontextmanager
+async def _in_turn(turn: asyncio.Lock, session: Session) -> AsyncIterator[None]:
+    """Holds `turn`. While another has it (the reader may rest for long) the session is kept."""
+    while True:
+        try:
+            async with asyncio.timeout(terminal.STALL_S):
+                await turn.acquire()
+            break
+        except TimeoutError:
+            await session.keep()
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 class Lines:
