@@ -19,6 +19,16 @@ class BusConfig(msgspec.Struct, frozen=True, kw_only=True):
     names: Names = Names()
     replicas: int = 1  # of every stream: 1 on one server, 3 on a cluster
 
+    @property
+    def shown_servers(self) -> str:
+        """For people and logs: without user and password."""
+        return ", ".join(without_password(server) for server in self.servers)
+
+
+def without_password(url: str) -> str:
+    scheme, mark, rest = url.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
 
 def bus_config(env: Mapping[str, str] = os.environ) -> BusConfig:
     """From `NATS_URL` (comma-separated), `NATS_CREDS`, `NATS_CA`, `NATS_INBOX_PREFIX`, `SHOAL_PREFIX`, `SHOAL_JS_API`,

@@ -8,16 +8,27 @@ themselves. Answers are published with headers of our own: nats-py's `msg.respon
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
 
 from shoal import names as n
 from shoal.bus.client import Msg, NatsClient, nats_errors, pick_server
-from shoal.config import BusConfig
-from shoal.errors import BadRequest, Forbidden, ShoalError, Status, TooLarge, Unanswered, Unavailable, from_status
+from shoal.config import BusConfig, without_password
+from shoal.errors import (
+    BadRequest,
+    Forbidden,
+    Invalid,
+    ShoalError,
+    Status,
+    TooLarge,
+    Unanswered,
+    Unavailable,
+    from_status,
+)
 from shoal.telemetry.lazy import log
 
 T = TypeVar("T")
@@ -308,7 +319,11 @@ async def connect(config: BusConfig, *, name: str, wait: bool = True) -> AsyncIt
     """Connect as `name` (seen in NATS' monitoring), and stay connected until the block ends.
 
     `wait`: for as long as no server answers, wait and say so once; else raise Unavailable after a try or two.
+
+    Raises: Invalid for a credentials file or a CA that cannot be used.
     """
+    _check_creds(config)
+    tls = _tls(config)
     nc = NatsClient()
     bus = Bus(config, nc)
     waiting = _SayOnce(config)
@@ -318,14 +333,14 @@ async def connect(config: BusConfig, *, name: str, wait: bool = True) -> AsyncIt
 
     async def on_disconnect() -> None:
         if not nc.is_closed:
-            log.warning("bus.disconnected", servers=config.servers)
+            log.warning("bus.disconnected", servers=config.shown_servers)
         bus._state(connected=False)  # noqa: SLF001
 
     async def on_reconnect() -> None:
-        log.info("bus.reconnected", server=nc.connected_url.netloc if nc.connected_url else "")
+        log.info("bus.reconnected", server=without_password(nc.connected_url.netloc) if nc.connected_url else "")
         bus._state(connected=True)  # noqa: SLF001
 
-    with translated(f"NATS at {', '.join(config.servers)}"):
+    with translated(f"NATS at {config.shown_servers}"):
         async with asyncio.timeout(None if wait else CONNECT_ONCE_S):
             await nc.connect(
                 list(config.servers),
@@ -340,7 +355,7 @@ async def connect(config: BusConfig, *, name: str, wait: bool = True) -> AsyncIt
                 ping_interval=PING_EVERY_S,
                 inbox_prefix=config.inbox_prefix,
                 user_credentials=config.creds,
-                tls=_tls(config),
+                tls=tls,
             )
         nc.options["max_reconnect_attempts"] = -1
         await bus._start()  # noqa: SLF001
@@ -358,16 +373,43 @@ class _SayOnce:
     def failed(self, error: Exception) -> None:
         if not self._said:
             self._said = True
-            log.warning("bus.waiting_for_nats", servers=self._config.servers, error=str(error))
+            log.warning("bus.waiting_for_nats", servers=self._config.shown_servers, error=str(error))
+
+
+def _check_creds(config: BusConfig) -> None:
+    """nats-py reads the file at each connect, for ever if it has no end that it knows. Raises: Invalid."""
+    if config.creds is None:
+        return
+    import nkeys
+
+    try:
+        with open(config.creds, "rb") as file:  # noqa: PTH123  (as config.py)
+            lines = [line.strip() for line in file]
+        jwt, seed = (_line_after(mark, lines) for mark in (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"))
+        nkeys.from_seed(bytearray(seed)).wipe()
+    except OSError as error:
+        raise Invalid(f"{config.creds} cannot be read: {error.strerror}", path="NATS_CREDS") from None
+    except (ValueError, nkeys.NkeysError):
+        jwt = b""
+    if not jwt:
+        raise Invalid(f"{config.creds} is no credentials file (a user's JWT and nkey seed)", path="NATS_CREDS")
+
+
+def _line_after(mark: bytes, lines: Sequence[bytes]) -> bytes:
+    """b"" if there is none."""
+    return next((after for line, after in pairwise(lines) if mark in line), b"")
 
 
 def _tls(config: BusConfig) -> Any:
-    """The CA signs servers only: a client checks the chain, not the name."""
+    """The CA signs servers only: a client checks the chain, not the name. Raises: Invalid."""
     if config.ca is None:
         return None
     import ssl
 
-    context = ssl.create_default_context(cafile=config.ca)
+    try:
+        context = ssl.create_default_context(cafile=config.ca)
+    except OSError as error:  # also ssl.SSLError
+        raise Invalid(f"{config.ca} is no certificate of a CA: {error.strerror or error}", path="NATS_CA") from None
     context.check_hostname = False
     return context
 

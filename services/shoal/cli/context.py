@@ -82,6 +82,6 @@ class Context:
                 if isinstance(e, BaseExceptionGroup) and e.subgroup(Unanswered) is None:
                     raise
                 raise Unavailable(
-                    f"NATS at {', '.join(config.servers)} answers, but no api of Shoal does",
+                    f"NATS at {config.shown_servers} answers, but no api of Shoal does",
                     hint="`shoal up` starts a cluster, $NATS_URL says where one is",
                 ) from e
