@@ -88,13 +88,18 @@ def _marked(live: Object, finalizers: tuple[str, ...], grace: int, now: str) -> 
     dependents fare can still be changed.
     """
     meta = live.metadata
-    timestamp, seconds = meta.deletion_timestamp, meta.deletion_grace_period_seconds
+    timestamp, seconds, generation = meta.deletion_timestamp, meta.deletion_grace_period_seconds, meta.generation
     if timestamp is None:
         timestamp, seconds = _later(now, grace), grace
+        generation += 1 if generation else 0  # what has a spec: its end is wanted now
     elif grace < (seconds or 0):
         timestamp, seconds = _later(timestamp, grace - (seconds or 0)), grace
     made = changed(
-        meta, finalizers=finalizers, deletion_timestamp=timestamp, deletion_grace_period_seconds=seconds or 0
+        meta,
+        finalizers=finalizers,
+        deletion_timestamp=timestamp,
+        deletion_grace_period_seconds=seconds or 0,
+        generation=generation,
     )
     return live if made == meta else changed(live, metadata=made)
 

@@ -139,5 +139,7 @@ def test_preconditions(how: dict[str, Any], error: type[Exception] | None) -> No
             delete(made(REPLICA_SET), **how)
 
 
-def test_generation_is_not_touched() -> None:
-    assert delete(a_pod()).object.metadata.generation == 1
+def test_generation_counts_the_first_mark_alone() -> None:
+    marked = delete(a_pod()).object
+    assert marked.metadata.generation == 2
+    assert delete(marked, grace_period_seconds=0).object.metadata.generation == 2
