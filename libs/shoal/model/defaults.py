@@ -84,8 +84,8 @@ def initial_status(obj: Object) -> msgspec.Struct | None:
     match obj:
         case Pod(spec=spec):
             return PodStatus(phase="Pending", qos_class=qos_class(spec))
-        case Namespace():
-            return NamespaceStatus(phase="Active")
+        case Namespace(metadata=meta):
+            return NamespaceStatus(phase="Terminating" if meta.deletion_timestamp else "Active")
         case _:
             status_type = kind_of_object(obj).status_type
             return status_type() if status_type is not None else None

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace as changed
 
 from shoal.api.history import Facts
+from shoal.model.defaults import initial_status
 from shoal.model.meta import LabelSelector, Object
 from shoal.model.registry import Kind, by_resource
 from shoal.model.selectors import (
@@ -23,18 +24,16 @@ from shoal.model.selectors import (
     selectable,
 )
 from shoal.names import ObjectKey
-from shoal.store.view import PODS, Stored
+from shoal.store.view import PODS, Stored, merge_status
 
 NAMESPACES = "namespaces"
 
 
 def shown(resource: str, obj: Object) -> Object:
     status: Any = getattr(obj, "status", None)
-    if resource == PODS and not status.phase:
-        return changed(obj, status=changed(status, phase="Pending"))
-    if resource == NAMESPACES and not status.phase:
-        phase = "Terminating" if obj.metadata.deletion_timestamp else "Active"
-        return changed(obj, status=changed(status, phase=phase))
+    if (resource == PODS and not (status.phase and status.qos_class)) or (resource == NAMESPACES and not status.phase):
+        made: dict[str, Any] = {"status": merge_status(initial_status(obj), status)}
+        return changed(obj, **made)
     return obj
 
 

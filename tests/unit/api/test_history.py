@@ -104,7 +104,11 @@ def test_what_nobody_has_seen_yet_is_pending() -> None:
     pod = shown("pods", Pod(metadata=ObjectMeta(name="web")))
     assert isinstance(pod, Pod)
     assert pod.status.phase == "Pending"
-    seen = Pod(status=PodStatus(phase="Running"))
+    assert pod.status.qos_class == "BestEffort"
+    unread = shown("pods", Pod(status=PodStatus(phase="Running")))
+    assert isinstance(unread, Pod)
+    assert (unread.status.phase, unread.status.qos_class) == ("Running", "BestEffort")
+    seen = Pod(status=PodStatus(phase="Running", qos_class="Burstable"))
     assert shown("pods", seen) is seen
 
 
