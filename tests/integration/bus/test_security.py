@@ -110,7 +110,7 @@ class Identity:
             "iss": self.public,
             "sub": subject,
             "name": "test",
-            "nats": nats | {"version": 2},
+            "nats": {**nats, "version": 2},
         }
         digest = hashlib.sha256(json.dumps(claims).encode()).digest()
         claims["jti"] = base64.b32encode(digest).decode().rstrip("=")
