@@ -13,7 +13,7 @@ import msgspec
 from shoal.errors import Invalid
 from shoal.model.defaults import fill, fold
 from shoal.model.meta import Object
-from shoal.model.problem import ROOT, ManifestErrors, Path, Problem, clipped, shown
+from shoal.model.problem import HINTS_MAX, PROBLEMS_MAX, ROOT, ManifestErrors, Path, Problem, clipped, shown
 from shoal.model.registry import KINDS, Kind, kind_of
 from shoal.model.shape import StructOf
 from shoal.model.structure import Structure
@@ -127,9 +127,12 @@ class _Reader:
         self._namespace = namespace
         self._ignore_unknown = ignore_unknown
         self._need_name = need_name
+        self._hinted = 0
 
     def take(self, whole: "YamlDocument") -> None:
         for at, value in _objects(whole.value, ROOT):
+            if len(self.problems) >= PROBLEMS_MAX:
+                return
             if isinstance(value, Problem):
                 self.problems.append(self._placed(value, whole, at))
             else:
@@ -147,7 +150,9 @@ class _Reader:
             namespace=self._namespace,
             ignore_unknown=self._ignore_unknown,
             need_name=self._need_name,
+            hints=HINTS_MAX - self._hinted,
         )
+        self._hinted += len(taken.problems) + len(taken.ignored)
         self.problems += (self._placed(problem, whole, at) for problem in taken.problems)
         if taken.object is None:
             return
@@ -230,9 +235,19 @@ class _Taken(msgspec.Struct, frozen=True):
     ignored: list[Problem]
 
 
-def _take(kind: Kind, document: Mapping[str, Any], *, namespace: str, ignore_unknown: bool, need_name: bool) -> _Taken:
-    structure = Structure(StructOf(kind.type), ignore_unknown=ignore_unknown)
+def _take(
+    kind: Kind,
+    document: Mapping[str, Any],
+    *,
+    namespace: str,
+    ignore_unknown: bool,
+    need_name: bool,
+    hints: int = HINTS_MAX,
+) -> _Taken:
+    structure = Structure(StructOf(kind.type), ignore_unknown=ignore_unknown, hints=hints)
     raw = structure.clean({key: value for key, value in document.items() if key != "status"})
+    if structure.full:
+        return _Taken(None, raw, structure.problems, structure.ignored)
     fold(raw, kind)
     problems = [*structure.problems, *_namespace_problems(raw, kind, namespace)]
     obj, more = _decode(raw, kind, need_name=need_name)
@@ -240,7 +255,7 @@ def _take(kind: Kind, document: Mapping[str, Any], *, namespace: str, ignore_unk
     broken = known_broken.union(problem.path for problem in problems)
     problems += (
         problem
-        for problem in more
+        for problem in more[:PROBLEMS_MAX]
         if not _touches(problem.path, broken) and not (problem.beside and _touches(problem.beside, known_broken))
     )
     return _Taken(None if problems else obj, raw, problems, structure.ignored)

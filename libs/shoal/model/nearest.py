@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable
 
+LENGTH_MAX = 100  # no known name is near a longer one
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Case is forgiven (`hostpath` → `hostPath`); None if nothing is near."""
+    if len(name) > LENGTH_MAX:
+        return None
     import difflib  # a refusal alone needs it
 
     words: dict[str, str] = {}

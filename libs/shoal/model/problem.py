@@ -13,6 +13,8 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SHOWN_MAX = 60
 _KEY_MAX = 320  # a label's key has 317 characters at most
 _SHOWN_PROBLEMS = 50
+PROBLEMS_MAX = 100  # of one message: then its reading ends
+HINTS_MAX = 20  # they cost the most
 
 
 class Path(str):

@@ -6,6 +6,7 @@ wrote `1e3`; what was refused is left out, so that the rules can still look at t
 """
 
 import datetime as dt
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 
 from shoal.model import quantity
 from shoal.model.nearest import did_you_mean, nearest
-from shoal.model.problem import ROOT, Path, Problem, clipped, shown
+from shoal.model.problem import HINTS_MAX, PROBLEMS_MAX, ROOT, Path, Problem, clipped, shown
 from shoal.model.shape import Anything, Field, ListOf, MapOf, Scalar, Shape, StructOf, fields, walk
 from shoal.model.unsupported import UNSUPPORTED, UNSUPPORTED_VALUES, reason_for, says_nothing
 
@@ -23,21 +24,35 @@ _INT_MAX = 2**63 - 1
 
 
 class Structure:
-    """One walk over one document. `problems` refuse it; `ignored` are fields that `ignore_unknown` let pass."""
+    """One walk over one document. `problems` refuse it; `ignored` are fields that `ignore_unknown` let pass.
 
-    def __init__(self, root: Shape, *, ignore_unknown: bool = False) -> None:
+    PROBLEMS_MAX of each are told, and the first `hints` with what was meant.
+    """
+
+    def __init__(self, root: Shape, *, ignore_unknown: bool = False, hints: int = HINTS_MAX) -> None:
         self.problems: list[Problem] = []
         self.ignored: list[Problem] = []
         self.meant: set[str] = set()  # fields that a misspelt one beside them stands for: they are not missing too
         self.left_out: set[str] = set()  # known fields whose values were refused
         self._root = root
         self._ignore_unknown = ignore_unknown
+        self._hints = hints
+
+    @property
+    def full(self) -> bool:
+        return len(self.problems) >= PROBLEMS_MAX
+
+    @property
+    def _may_hint(self) -> bool:
+        return len(self.problems) + len(self.ignored) < self._hints
 
     def clean(self, document: Mapping[str, Any]) -> dict[str, Any]:
         cleaned = self._value(document, self._root, ROOT)
         return cleaned if isinstance(cleaned, dict) else {}
 
     def _refuse(self, path: str, message: str, hint: str = "") -> Any:
+        if self.full:
+            return _ABSENT
         self.problems.append(Problem(path, message, hint))
         self.left_out.add(path)
         return _ABSENT
@@ -87,21 +102,25 @@ class Structure:
         reason = reason_for(of, wire)
         if reason and (value is None or says_nothing(wire, value)):
             return
+        found = self.ignored if self._ignore_unknown else self.problems
+        if len(found) >= PROBLEMS_MAX:
+            return
         if reason:
             problem = Problem(path / wire, f"not supported: {reason}")
         else:
             problem = Problem(path / wire, "unknown field", self._meant(wire, of, path))
-        (self.ignored if self._ignore_unknown else self.problems).append(problem)
+        found.append(problem)
 
     def _meant(self, wire: str, of: type[msgspec.Struct], path: Path) -> str:
         """The nearest known name here, or where in this kind a field of that very name lives."""
+        if not self._may_hint:
+            return ""
         if near := nearest(wire, [*fields(of), *UNSUPPORTED.get(of, {})]):
             if not self._ignore_unknown:
                 self.meant.add(path / near)
             return f"did you mean {near}?"
-        elsewhere = [p for p, _, f in walk(self._root, without=("status", "metadata.managedFields")) if f.wire == wire]
-        if elsewhere:
-            return f"{wire} belongs to {min(elsewhere, key=len).rpartition('.')[0] or 'the top'}"
+        if elsewhere := _places(self._root).get(wire):
+            return f"{wire} belongs to {elsewhere.rpartition('.')[0] or 'the top'}"
         return f"expected one of {', '.join(fields(of))}" if len(fields(of)) <= 8 else ""
 
     def _scalar(self, value: Any, shape: Scalar, path: Path) -> Any:
@@ -119,9 +138,8 @@ class Structure:
 
     def _text(self, value: str, shape: Scalar, path: Path) -> Any:
         if shape.one_of and value and value not in shape.one_of:
-            return self._refuse(
-                path, f"unknown value {clipped(value)}, expected {_or(shape.one_of)}", did_you_mean(value, shape.one_of)
-            )
+            hint = did_you_mean(value, shape.one_of) if self._may_hint else ""
+            return self._refuse(path, f"unknown value {clipped(value)}, expected {_or(shape.one_of)}", hint)
         if shape.format == "time" and not _is_time(value):
             return self._refuse(path, f"found {clipped(value)}, expected a time such as 2026-01-31T12:00:00Z")
         return value
@@ -142,6 +160,15 @@ class Structure:
             return self._refuse(
                 path, f"found {shown(value)}, expected a quantity such as 500m, 2, 128Mi, 1.5G", _unit_hint(value)
             )
+
+
+@functools.cache
+def _places(root: Shape) -> Mapping[str, str]:
+    """Where a field of each name lives, by the shortest path."""
+    found: dict[str, str] = {}
+    for path, _, field in walk(root, without=("status", "metadata.managedFields")):
+        found[field.wire] = min(found.get(field.wire, path), path, key=len)
+    return found
 
 
 def _text_of_nothing(value: Any, shape: Shape) -> Any:

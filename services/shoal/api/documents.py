@@ -38,7 +38,7 @@ from shoal.wire import ApplyReply, DocumentResult
 
 DEFAULT_NAMESPACE = "default"
 CHUNK = 100
-LARGE_BYTES = 65_536  # beyond this the loop would stand still for too long: a thread reads it
+LARGE_BYTES = 8192  # beyond this the loop would stand still for too long: a thread reads it
 EVENTS_MAX = 600_000  # of YAML (a value, a key, the begin of a map): half a second; 4 MB of real manifests have half
 BREATHE_EVERY = 16
 DOCUMENTS_MAX = 5000  # in one message

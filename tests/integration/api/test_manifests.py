@@ -215,6 +215,9 @@ POISON: dict[str, bytes] = {
     "text": b"just a word\n",
     "many-documents": b"---\nx: 1\n" * 20_000,
     "big-number": b"apiVersion: v1\nkind: Pod\nmetadata: {name: a, generation: " + b"9" * 5000 + b"}\n",
+    "unknown-fields": b"apiVersion: v1\nkind: Pod\n" + b"\n".join(b"metadta%d: 1" % i for i in range(20_000)),
+    "unknown-values": b"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n"
+    + b"\n".join(b"  - {name: c%d, image: a, imagePullPolicy: Alwys}" % i for i in range(10_000)),
     "surrogates": b'{"kind": "\\ud800", "apiVersion": "v1"}',
 }
 
