@@ -7,6 +7,8 @@ seconds in a power cut is spared the fsync.
 
 import asyncio
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -115,22 +117,29 @@ def stream_configs(names: Names, *, replicas: int = 1, state_bytes: int = STATE_
 async def ensure_streams(bus: Bus, *, replicas: int | None = None, state_bytes: int = STATE_BYTES_MAX) -> None:
     """Idempotent, and right when many processes do it at once. Waits for a cluster that is still electing.
 
-    `replicas`: as the connection's configuration says, unless given.
+    `replicas`: as the connection's configuration says, unless given. A stream that has more keeps them: a process that
+    was not told of the cluster would lower what another raised.
 
     Raises: Unavailable if JetStream does not answer within 30 s.
     """
     precious = {bus.names.state_stream, bus.names.manifests_stream}
-    for config in stream_configs(bus.names, replicas=replicas or bus.config.replicas, state_bytes=state_bytes):
-        await _patiently(bus, config, precious=config["name"] in precious)
+    least = replicas or bus.config.replicas
+
+    def settings(number: int, replicas: int = least) -> Config:
+        return stream_configs(bus.names, replicas=max(replicas, least), state_bytes=state_bytes)[number]
+
+    for number, config in enumerate(stream_configs(bus.names)):
+        await _patiently(bus, config["name"], partial(settings, number), precious=config["name"] in precious)
 
 
-async def _patiently(bus: Bus, config: Config, *, precious: bool) -> None:
+async def _patiently(bus: Bus, name: str, settings: Callable[..., Config], *, precious: bool) -> None:
+    """`settings(replicas)`: with so many at least."""
     pause = 0.1
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while True:
                 try:
-                    return await _ensure(bus, config, precious=precious)
+                    return await _ensure(bus, name, settings, precious=precious)
                 except (js.ApiError, Unavailable) as error:
                     if (
                         isinstance(error, js.ApiError)
@@ -138,27 +147,27 @@ async def _patiently(bus: Bus, config: Config, *, precious: bool) -> None:
                         and error.err_code != js.STREAM_NAME_IN_USE
                     ):
                         raise
-                    log.debug("streams.retry", stream=config["name"], error=str(error))
+                    log.debug("streams.retry", stream=name, error=str(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(pause * 2, 1.0)
     except TimeoutError:
-        raise Unavailable(f"JetStream does not answer: stream {config['name']} cannot be made") from None
+        raise Unavailable(f"JetStream does not answer: stream {name} cannot be made") from None
 
 
 class _Info(msgspec.Struct):
     config: Config
 
 
-async def _ensure(bus: Bus, config: Config, *, precious: bool) -> None:
-    name = config["name"]
+async def _ensure(bus: Bus, name: str, settings: Callable[..., Config], *, precious: bool) -> None:
     try:
         answer = await js.api(bus, f"STREAM.INFO.{name}")
     except js.ApiError as error:
         if error.err_code != js.STREAM_NOT_FOUND:
             raise
-        await js.api(bus, f"STREAM.CREATE.{name}", config)  # two at once with the same settings: both succeed
+        await js.api(bus, f"STREAM.CREATE.{name}", settings())  # two at once with the same settings: both succeed
         return
     there = msgspec.json.decode(answer, type=_Info).config
+    config = settings(there["num_replicas"])
     if not (differs := _differing(config, there)):
         return
     if differs & {"storage", "persist_mode"} and not precious:  # they cannot change: what is kept an hour begins anew

@@ -11,7 +11,7 @@ from shoal.bus.connection import Bus, connect
 from shoal.config import BusConfig
 from shoal.errors import Conflict, Deposed, Retryable
 from shoal.local.nats_server import NatsCluster, NatsServer
-from shoal.names import leader
+from shoal.names import ObjectKey, leader
 from shoal.store.records import Fence, Put, Synced
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams, stream_configs
@@ -96,3 +96,30 @@ async def write_while_the_leader_dies(store: Store, bus: Bus, cluster: NatsClust
     await asyncio.gather(write(), lose())
     assert len(written) > 300
     return written
+
+
+@pytest.mark.timeout(120)
+async def test_a_process_that_knows_of_one_server_lowers_nothing(tmp_path: Path) -> None:
+    async with NatsCluster(tmp_path) as cluster, connect(BusConfig(servers=cluster.urls), name="one") as bus:
+        names = bus.names
+        await ensure_streams(bus, replicas=3)
+        store = Store(bus)
+        await store.commit([Put("k", b"1", 0)])
+        event = names.event(ObjectKey("pods", "d", "a"), "n", "R")
+        kept = {names.lease_subject("g"): b"lease", event: b"event", names.outcome("admin", "1"): b"outcome"}
+        for subject, body in kept.items():
+            await js.publish(bus, subject, body)
+        created = await born(bus)
+
+        await ensure_streams(bus, replicas=1)
+
+        assert await born(bus) == created
+        for config in stream_configs(names):
+            there = msgspec.json.decode(await js.api(bus, f"STREAM.INFO.{config['name']}"))
+            assert there["config"]["num_replicas"] == 3
+            assert there["state"]["messages"] == (0 if config["name"] == names.manifests_stream else 1)
+
+
+async def born(bus: Bus) -> dict[str, str]:
+    names = [config["name"] for config in stream_configs(bus.names)]
+    return {n: msgspec.json.decode(await js.api(bus, f"STREAM.INFO.{n}"))["created"] for n in names}
