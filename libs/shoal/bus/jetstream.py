@@ -66,6 +66,8 @@ async def api(bus: Bus, call: str, body: Any = None, *, timeout: float = API_TIM
         f"{bus.names.js}.{call}", b"" if body is None else msgspec.json.encode(body), timeout=timeout
     )
     if (error := msgspec.json.decode(answer.data, type=_Answer).error) is not None:
+        if error.code == 503:  # no leader just now, shutting down
+            raise Unavailable(f"{call}: {error.description}")
         raise ApiError(f"{call}: {error.description}", code=error.code, err_code=error.err_code)
     return answer.data
 
