@@ -8,14 +8,16 @@ nothing more.
 import asyncio
 import secrets
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
+
+import msgspec
 
 from shoal.api import present
 from shoal.api.history import Change, History
 from shoal.bus import jetstream
 from shoal.bus.connection import Bus
-from shoal.errors import Unavailable
+from shoal.errors import ShoalError, Unavailable
 from shoal.names import ALL_KEYS, ObjectKey, parse_key
 from shoal.store.records import Entry, Synced
 from shoal.store.store import Store
@@ -44,9 +46,10 @@ class Live:
     async def follow(self) -> None:
         """Ends only by cancellation."""
         watch = Watch(self._bus, name=f"api_{secrets.token_hex(6)}", filters=[ALL_KEYS])
-        async for event in watch:
-            self._take(event)
-            self._wake()
+        async with aclosing(aiter(watch)) as events:  # type: ignore[type-var]
+            async for event in events:
+                self._take(event)
+                self._wake()
 
     def _take(self, event: Entry | Synced) -> None:
         if isinstance(event, Synced):
@@ -169,8 +172,18 @@ class Live:
                 answered, self._next = self._next, None
                 try:
                     answered.set_result(await self._store.last_revision())
-                except Unavailable as error:
-                    answered.set_exception(error)
-                    answered.exception()  # whoever asked may have gone
+                except (ShoalError, msgspec.MsgspecError) as error:
+                    _fail(answered, error)
+                except BaseException:
+                    _fail(answered, Unavailable("the store could not be asked"))
+                    raise
         finally:
             self._asking = None
+            if self._next is not None:  # nobody else would ask for them
+                left, self._next = self._next, None
+                _fail(left, Unavailable("the store could not be asked"))
+
+
+def _fail(answer: asyncio.Future[int], error: Exception) -> None:
+    answer.set_exception(error)
+    answer.exception()  # whoever asked may have gone
