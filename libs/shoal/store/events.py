@@ -17,6 +17,8 @@ from shoal.model.event import Event, EventSource, ObjectReference
 from shoal.model.meta import ObjectMeta
 from shoal.model.registry import by_resource
 from shoal.names import ObjectKey
+from shoal.store.consumers import events_source
+from shoal.store.reads import read_one
 
 NORMAL, WARNING = "Normal", "Warning"
 MESSAGE_MAX = 1024
@@ -93,6 +95,15 @@ def succeeding(before: Event | None, event: Event) -> Event:
     )
 
 
+async def told_before(bus: Bus, subject: str) -> Event | None:
+    """The event that is stored under a subject: whoever told it. Raises: Unavailable."""
+    entry = await read_one(bus, events_source(bus.names), subject)
+    try:
+        return msgspec.json.decode(entry.value, type=Event) if entry is not None and entry.value else None
+    except msgspec.MsgspecError:
+        return None
+
+
 class _Told(msgspec.Struct):
     uid: str
     first: str
@@ -100,7 +111,9 @@ class _Told(msgspec.Struct):
 
 
 class Emitter:
-    """Tells events in one process's name. Counts what this process told; `now` gives RFC 3339."""
+    """Tells events in one process's name; `now` gives RFC 3339. Counts what this process told, and goes on from what
+    the one before it told.
+    """
 
     def __init__(self, bus: Bus, *, reporter: str, now: Callable[[], str]) -> None:
         self.reporter = reporter
@@ -115,7 +128,7 @@ class Emitter:
         now = self._now()
         told = self._told.pop((key, reason), None)
         if told is None or told.uid != uid:
-            told = _Told(uid, now, 0)
+            told = await self._before(key, uid, reason, now)
         told.count += 1
         self._told[(key, reason)] = told
         if len(self._told) > REMEMBERED:
@@ -124,6 +137,13 @@ class Emitter:
             key, uid, type_, reason, message, reporter=self.reporter, first=told.first, last=now, count=told.count
         )
         await publish(self._bus, key, event, reporter=self.reporter, traceparent=traceparent)
+
+    async def _before(self, key: ObjectKey, uid: str, reason: str, now: str) -> _Told:
+        with suppress(ShoalError, ValueError):
+            before = await told_before(self._bus, self._bus.names.event(key, self.reporter, reason))
+            if before is not None and before.involved_object.uid == uid:
+                return _Told(uid, before.first_timestamp or now, min(before.count, COUNT_MAX - 1))
+        return _Told(uid, now, 0)
 
 
 async def publish(bus: Bus, key: ObjectKey, event: Event, *, reporter: str, traceparent: str = "") -> None:

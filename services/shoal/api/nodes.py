@@ -20,8 +20,7 @@ from shoal.model.event import Event
 from shoal.model.node import Node
 from shoal.names import ObjectKey, claim, observed, untoken
 from shoal.store import events
-from shoal.store.consumers import events_source, make_node_consumer
-from shoal.store.reads import read_one
+from shoal.store.consumers import make_node_consumer
 from shoal.store.records import Change, Put
 from shoal.store.view import NODES, PODS
 from shoal.telemetry.logs import log
@@ -163,7 +162,9 @@ class Nodes:
     # --- telling -----------------------------------------------------------------------------------------------------
 
     async def _events(self, node: str, told: list[NodeEvent]) -> None:
-        share = self._shares.setdefault(node, _Share())
+        share = self._share(node)
+        if share is None:
+            return
         clock_s = asyncio.get_running_loop().time()
         passed = [e for e in told[:EVENTS_MAX] if share.take(clock_s) and self._may_tell(node, e)]
         if dropped := len(told) - len(passed):
@@ -173,21 +174,26 @@ class Nodes:
             by_subject.setdefault(subject, []).append(event)
         await asyncio.gather(*(self._tell(subject, told) for subject, told in by_subject.items()))
 
+    def _share(self, node: str) -> "_Share | None":
+        """None for a host that is no node. With a new node's share, those of nodes that are gone go."""
+        view = self._live.view
+        if view.get(ObjectKey(NODES, "", node)) is None:
+            return None
+        if node not in self._shares:
+            known = {key.name for key in view.keys(NODES)}
+            self._shares = {name: share for name, share in self._shares.items() if name in known}
+            self._shares[node] = _Share()
+        return self._shares[node]
+
     async def _tell(self, subject: str, told: list[Event]) -> None:
         """One after the other: each goes on counting from the one before. Lost while NATS is away."""
         try:
             for event in told:
-                await self._writer.store.emit(subject, events.succeeding(await self._told_before(subject), event))
+                await self._writer.store.emit(
+                    subject, events.succeeding(await events.told_before(self._bus, subject), event)
+                )
         except ShoalError as error:
             log.info("node.event_lost", subject=subject, error=str(error))
-
-    async def _told_before(self, subject: str) -> Event | None:
-        """From the stream: another api may have told it."""
-        entry = await read_one(self._bus, events_source(self._bus.names), subject)
-        try:
-            return msgspec.json.decode(entry.value, type=Event) if entry is not None and entry.value else None
-        except msgspec.MsgspecError:
-            return None
 
     def _event(self, node: str, told: NodeEvent) -> tuple[str, Event]:
         now = self._writer.clock.rfc3339()
