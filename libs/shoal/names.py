@@ -18,6 +18,10 @@ NO_NAMESPACE = "_"
 CONTROL_PLANE = "_"  # the writer of an observed entry that is not a node
 
 
+# Resources that are no kinds: records beside an object.
+RESOURCE_POD_RANGES = "podranges"  # shared: which node has which range; claimed under the same name
+RESOURCE_NODE_NETWORKS = "nodenetworks"  # observed: what a node's proxy says of its network
+
 _UNFIT = re.compile(r"[*>= \t\r\n]")
 
 
@@ -219,6 +223,7 @@ CONTAINER_LOCAL = "io.shoal.local"  # of what `shoal up` started beside the clus
 CONTAINER_ATTEMPT = "io.shoal.attempt"  # what an agent that restarts reads back: runtime.port.Labels
 CONTAINER_FAILURES = "io.shoal.failures"
 CONTAINER_GENERATION = "io.shoal.generation"
+CONTAINER_ADDRESS = "io.shoal.address"  # of a sandbox: the pod's
 
 
 # --- subjects, streams, buckets ---------------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ import msgspec
 from shoal.errors import AlreadyExists, Conflict, Forbidden, Invalid, Refused
 from shoal.model.meta import ObjectMeta
 from shoal.model.node import Node, NodeSpec
-from shoal.names import HOST_NETWORKS, HOST_UID, NODE_LABELS
+from shoal.names import HOST_NETWORKS, HOST_UID, NODE_LABELS, RESOURCE_POD_RANGES
 from shoal.wire import RegisterRequest
 
-CLAIM_SPACE = "podranges"
+CLAIM_SPACE = RESOURCE_POD_RANGES
 RANGE_RESTS_S = 3600  # a removed node's range is given to nobody for that long
 AVOID_MAX = 256
 

@@ -11,13 +11,12 @@ import msgspec
 from shoal.errors import Conflict, Forbidden, Invalid, NotFound, ShoalError, TooLarge
 from shoal.model.meta import Condition, Record
 from shoal.model.registry import by_resource
-from shoal.names import ObjectKey
+from shoal.names import RESOURCE_NODE_NETWORKS, ObjectKey
 from shoal.store.records import Entry
 from shoal.store.view import NODES, PODS, Observed, Stored, decode_observed, decode_status
 from shoal.wire import Report
 
-NETWORKS = "nodenetworks"  # what a node's proxy says of its network, beside the agent's record
-STATUS_BYTES_MAX = {PODS: 131_072, NODES: 262_144, NETWORKS: 16_384}
+STATUS_BYTES_MAX = {PODS: 131_072, NODES: 262_144, RESOURCE_NODE_NETWORKS: 16_384}
 REPORTS_MAX = 400
 
 
@@ -57,7 +56,7 @@ _network_decoder = msgspec.json.Decoder(NetworkStatus)
 
 def subject_of(report: Report) -> ObjectKey:
     """The object whose existence and uid a report stands or falls with."""
-    if report.resource == NETWORKS:
+    if report.resource == RESOURCE_NODE_NETWORKS:
         return ObjectKey(NODES, "", report.name)
     return ObjectKey(report.resource, report.namespace, report.name)
 
@@ -92,7 +91,7 @@ def _mine(node: str, report: Report, about: Stored[Any] | None) -> ShoalError | 
     """None if it is. Raises: Forbidden for what never will be; returns what a newer view may judge otherwise."""
     if report.resource not in STATUS_BYTES_MAX:
         raise Forbidden(f"a node does not report {report.resource[:64] or 'nothing'}")
-    if report.resource in (NODES, NETWORKS) and (report.name != node or report.namespace):
+    if report.resource in (NODES, RESOURCE_NODE_NETWORKS) and (report.name != node or report.namespace):
         raise Forbidden(f"node {node} reports of itself alone, not of {report.name[:253]}")
     if about is None:
         return NotFound(f"there is no {subject_of(report)}")
@@ -108,7 +107,7 @@ def _well_formed(report: Report) -> None:
     if size > most:
         raise TooLarge(f"a status of {size} bytes; {most} at most for {report.resource}")
     try:
-        if report.resource == NETWORKS:
+        if report.resource == RESOURCE_NODE_NETWORKS:
             _network_decoder.decode(report.status)
         else:
             decode_status(by_resource(report.resource), report.status)
