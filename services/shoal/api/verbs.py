@@ -186,12 +186,9 @@ class Verbs:
         def plan(key: ObjectKey) -> Plan:
             stored = self.find(key)
             if asked.subresource == "status":
+                _check_seen(asked, stored, since=stored.version)
                 return self._plan_status(kind, stored, asked)
-            if asked.resource_version and revision_of(asked.resource_version) < stored.revision:
-                raise Conflict(
-                    f"{key} changed since revision {asked.resource_version}: read it again",
-                    path="metadata.resourceVersion",
-                )
+            _check_seen(asked, stored, since=stored.revision)
             change: Mapping[str, Any] = asked.patch
             if asked.subresource == "scale":
                 change = {"spec": {"replicas": (asked.patch.get("spec") or {}).get("replicas")}}
@@ -240,8 +237,6 @@ class Verbs:
 
     def _plan_status(self, kind: Kind, stored: Stored[Object], asked: PatchRequest) -> Plan:
         """The control plane's own observed entry; what a node reports stays the node's."""
-        if asked.resource_version and revision_of(asked.resource_version) < stored.version:
-            raise Conflict(f"the status of {stored.key} changed since revision {asked.resource_version}: read it again")
         entry = self._live.view.observed_entries(stored.key).get(CONTROL_PLANE)
         known = Observed(uid=stored.uid)
         if entry is not None and entry.value and (found := decode_observed(entry.value)).uid == stored.uid:
@@ -295,6 +290,20 @@ def revision_of(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 20:
         raise BadRequest(f"{text[:40]!r} is no resourceVersion", path="resourceVersion")
     return int(text)
+
+
+def _check_seen(asked: PatchRequest, stored: Stored[Object], *, since: int) -> None:
+    """The revision that the request, or the metadata in its patch, says to have seen.
+
+    Raises: Conflict where what is to be patched changed after it (`since`), or where it is yet to come.
+    """
+    meta = asked.patch.get("metadata")
+    for said in (asked.resource_version, meta.get("resourceVersion") if isinstance(meta, Mapping) else ""):
+        if said and not since <= revision_of(str(said)) <= stored.version:
+            raise Conflict(
+                f"{stored.key} was seen at revision {said}; it is {stored.version} now: read it again",
+                path="metadata.resourceVersion",
+            )
 
 
 def list_reply(kind: Kind, found: Page, token: Any, revision: int) -> ListReply:

@@ -167,6 +167,22 @@ async def test_a_patch_is_held_to_the_revision_it_was_made_from(client: Client) 
     assert (await get(client, "rs", "web"))["spec"]["replicas"] == 5
 
 
+@pytest.mark.parametrize("ahead", [-1, 1000])
+async def test_a_revision_inside_a_patch_holds_too(client: Client, ahead: int) -> None:
+    first = (await apply(client, replica_set("web"))).results[0].revision
+    scaled = wire.PatchRequest(name="web", patch={"spec": {"replicas": 5}})
+    now = int(msgspec.json.decode(await client.patch("rs", "", scaled))["metadata"]["resourceVersion"])
+    said = str(first if ahead < 0 else now + ahead)
+    inside = wire.PatchRequest(name="web", patch={"metadata": {"resourceVersion": said}, "spec": {"replicas": 6}})
+    with pytest.raises(Conflict):
+        await client.patch("rs", "", inside)
+    with pytest.raises(Conflict):
+        await client.patch("rs", "", msgspec.structs.replace(scaled, patch={}, resource_version=said))
+    good = {"metadata": {"resourceVersion": str(now)}, "spec": {"replicas": 7}}
+    await client.patch("rs", "", msgspec.structs.replace(scaled, patch=good))
+    assert (await get(client, "rs", "web"))["spec"]["replicas"] == 7
+
+
 async def test_two_apis_lose_no_update(client: Client, start_api: StartApi) -> None:
     """Each label is added by one patch; the apis decide on views of their own, and collide."""
     await start_api()
