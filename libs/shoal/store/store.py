@@ -78,6 +78,10 @@ class Store:
         """Events by subject (`names.events_of`, `events_in`), as `list`. The keys are whole subjects."""
         return await _list(self._bus, self._events, filters)
 
+    async def last_event(self) -> int:
+        """The events' revision now: where it did not move there is nothing new to read."""
+        return await reads.last_revision(self._bus, self._events)
+
     def watch_events(self, *filters: str, name: str) -> Watch:
         return Watch(self._bus, name=name, filters=filters, source=self._events)
 

@@ -91,10 +91,13 @@ class Happenings:
     async def _watch(
         self, asked: WatchRequest, wanted: present.Selection, filters: Sequence[str], passed: asyncio.Event
     ) -> WatchReply:
-        entries, revision = await self._store.events(*filters)
+        revision = await self._store.last_event()
         if not asked.since:
             return WatchReply(revision=str(revision))
         since = revision_of(asked.since)
+        entries: Sequence[Entry] = ()
+        if revision > since:
+            entries, revision = await self._store.events(*filters)
         until = asyncio.get_running_loop().time() + max(0.0, min(asked.wait_seconds, WATCH_WAIT_MAX_S))
         while True:
             found = [
@@ -110,7 +113,8 @@ class Happenings:
                     await passed.wait()
                     passed.clear()
                     await asyncio.sleep(GATHER_S)
-            entries, revision = await self._store.events(*filters)
+            if await self._store.last_event() > revision:
+                entries, revision = await self._store.events(*filters)
 
     def _filters(self, namespace: str) -> list[str]:
         """Events of objects without a namespace are listed in `default`, where Kubernetes keeps them."""

@@ -380,6 +380,29 @@ async def test_events_are_watched(bus: Bus, client: Client, store: Store, api: "
     assert seen == [("ADDED", "Started"), ("MODIFIED", "Started")]
 
 
+async def test_an_idle_watch_reads_no_events(
+    bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = (await client.list("events", None)).metadata["resourceVersion"]
+    reads = 0
+
+    async def count(_store: Store, *filters: str) -> Any:
+        nonlocal reads
+        reads += 1
+        return [], int(since)
+
+    monkeypatch.setattr(Store, "events", count)
+    request = wire.WatchRequest(since=since, wait_seconds=1.2)
+    reply = await bus.request(bus.names.api("admin", "watch", "events", ""), request, wire.WatchReply, timeout=5)
+    assert (reply.revision, reply.events, reads) == (since, [], 0)
+
+
+async def test_who_is_no_node_has_no_share(bus: Bus, client: Client, api: "asyncio.Task[None]") -> None:
+    stranger = FakeNode(bus, "stranger")
+    await stranger.report(events=[an_event("stranger", "", resource="nodes", namespace="")])
+    assert [e for e in await client.events(None, wire.EventsRequest()) if e.source.host == "stranger"] == []
+
+
 async def test_a_flood_of_events_is_cut_and_hurts_nobody_else(
     bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]"
 ) -> None:
