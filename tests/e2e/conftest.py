@@ -49,8 +49,8 @@ def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         if not name:
             end_orphans()
             name = f"{PREFIX}{secrets.token_hex(3)}"
-            lab = asyncio.run(Lab.up(name, hosts=HOSTS))
-            own(lab)
+            with owned(name):
+                asyncio.run(Lab.up(name, hosts=HOSTS))
         lab = Lab.open(name)
         _count(users, name, 1)
     yield lab
@@ -141,12 +141,25 @@ def require_lab() -> None:
         pytest.skip(f"a lab needs {', '.join(lacking)}")
 
 
-def own(lab: Lab) -> None:
-    """Note that it belongs to this pytest, so that a later run can end it if this one is killed."""
-    processes.write_pidfile(lab.directory / OWNER, os.getpid())
+@contextmanager
+def owned(name: str) -> Iterator[None]:
+    """Around a lab's coming up: note that it belongs to this pytest, so that a later run can end it if this one is killed.
+
+    Before the lab is there, so that it is nobody's at no time. With xdist the owner is the pytest that started the
+    workers: a worker may end long before the others.
+    """
+    directory = base() / name
+    directory.mkdir(parents=True)
+    processes.write_pidfile(directory / OWNER, os.getppid() if os.environ.get("PYTEST_XDIST_WORKER") else os.getpid())
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def end_orphans() -> None:
+    """End labs of runs that were killed; never one whose owner lives, nor one that a person started."""
     for record in records():
         owner = base() / record.name / OWNER
         if owner.exists() and processes.read_pidfile(owner) is None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import msgspec
-from tests.e2e.conftest import PREFIX, own
+from tests.e2e.conftest import PREFIX, owned
 from tests.e2e.tracing.jaeger import Jaeger, jaeger_path
 from tests.e2e.tracing.receiver import Receiver, SpanSeen, receiving
 
@@ -56,9 +56,9 @@ def traced_lab(hosts: int) -> Iterator[tuple[Lab, Collector]]:
     name = f"{PREFIX}traces-{secrets.token_hex(2)}"
     real = jaeger_path() is not None
     with ExitStack() as stack:
-        lab = asyncio.run(Lab.up(name, hosts=hosts, with_jaeger=real))
+        with owned(name):
+            lab = asyncio.run(Lab.up(name, hosts=hosts, with_jaeger=real))
         stack.callback(lambda: asyncio.run(lab.down()))
-        own(lab)
         if real:
             made = lab.record.jaeger
             assert made is not None
