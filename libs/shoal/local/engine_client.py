@@ -90,6 +90,10 @@ class EngineClient:
             for tag in image["RepoTags"] or ()
         ]
 
+    def remove_image(self, reference: str) -> None:
+        """The tag, and the image with its last one; in use or gone already is fine."""
+        self.call("DELETE", f"/images/{reference}", accept=(404, 409))
+
     def start_container(
         self, name: str, image: str, command: Sequence[str], env: Mapping[str, str], labels: Mapping[str, str]
     ) -> str:

@@ -74,6 +74,13 @@ def build(engine: EngineClient, say: Callable[[str], None] = lambda _: None) -> 
     return made
 
 
+def remove(engine: EngineClient) -> None:
+    """What `build` made; an image of such a name that carries no digest of ours is somebody else's."""
+    for reference in engine.images_of("shoal/*"):
+        if IMAGE_DIGEST in engine.image_labels(reference):
+            engine.remove_image(reference)
+
+
 def busybox(say: Callable[[str], None] = lambda _: None) -> tuple[list[str], str]:
     """Its applets, and its version as `1.35`. Installs it if it is missing and we may."""
     if not BUSYBOX.exists() or not _static():

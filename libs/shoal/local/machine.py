@@ -264,6 +264,9 @@ class Machine:
         engine.clear(self._engine, data=False)
 
     def _purge(self) -> None:
+        client = EngineClient(self.record.socket)
+        if not self.record.own_engine and client.answers():
+            images.remove(client)
         shutil.rmtree(self.record.store, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from shoal.local import images
+from shoal.local.engine_client import EngineClient
+from shoal.names import IMAGE_DIGEST
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +36,31 @@ def test_the_same_input_gives_the_same_bytes() -> None:
 
 def test_busybox_has_two_tags() -> None:
     assert images.examples("1.35")[0].tags == ("latest", "1.35")
+
+
+class Engine(EngineClient):
+    """Two tags of an image that `up` built, one of somebody else's."""
+
+    def __init__(self) -> None:
+        super().__init__("/none")
+        self.labels = {
+            "shoal/busybox:latest": {IMAGE_DIGEST: "1"},
+            "shoal/busybox:1.35": {IMAGE_DIGEST: "1"},
+            "shoal/agent:latest": {},
+        }
+
+    def images_of(self, repositories: str) -> list[str]:
+        assert repositories == "shoal/*"
+        return list(self.labels)
+
+    def image_labels(self, reference: str) -> dict[str, str]:
+        return self.labels[reference]
+
+    def remove_image(self, reference: str) -> None:
+        del self.labels[reference]
+
+
+def test_only_what_was_built_here_is_removed() -> None:
+    engine = Engine()
+    images.remove(engine)
+    assert list(engine.labels) == ["shoal/agent:latest"]

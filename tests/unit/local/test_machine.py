@@ -136,3 +136,16 @@ def test_only_networks_of_our_range_are_ours() -> None:
 
     sweep.engine_networks(Networks("/none"), "10.208.0.0/12")
     assert removed == ["shoal0a1b2c3d"]
+
+
+@pytest.mark.parametrize(("own", "asked"), [(False, ["/s"]), (True, [])])
+def test_a_purge_takes_the_images_from_an_engine_that_stays(
+    own: bool, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+    monkeypatch.setattr(EngineClient, "answers", lambda _: True)
+    monkeypatch.setattr(machine.images, "remove", lambda engine: removed.append(engine.path))
+    record = msgspec.structs.replace(a_record(tmp_path / "store", "10.208.0.0/12"), own_engine=own)
+
+    machine.Machine(record, tmp_path / "home")._purge()
+    assert removed == asked
