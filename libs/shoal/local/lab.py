@@ -119,11 +119,20 @@ class Lab:
 
     async def down(self) -> None:
         """End it all, at once. What is left of a lab that failed half-way goes too."""
-        with contextlib.suppress(Unavailable):
-            await self.control.kill([], hold=True)
-        await asyncio.to_thread(self._kill_engines)
-        await self.control.shutdown()
-        await asyncio.to_thread(self._clear)
+        with self._networks() as networks:
+            with contextlib.suppress(Unavailable):
+                await self.control.kill([], hold=True)
+            await asyncio.to_thread(self._kill_engines)
+            await self.control.shutdown()
+            await asyncio.to_thread(networks.kill)
+            await asyncio.to_thread(self._clear)
+
+    def _networks(self, host: str = "") -> processes.Networks:
+        """Those that the keepers (or one host's) hold: what `lab exec` left running is found by being in them."""
+        end = f"{host}/keeper" if host else "/keeper"
+        keepers = [p.pid for name, p in leftovers(self.directory).items() if name.endswith(end)]
+        supervisor = self.control.process()
+        return processes.Networks(keepers, outside=[supervisor.pid] if supervisor else [])
 
     async def _start(self, say: Say) -> None:
         await launch(self.directory, env=cluster.base_env())
@@ -272,8 +281,10 @@ class Lab:
             return
         host = self._known(host)
         unplugged = await self.is_cut(host)
-        await self.control.kill([*self._programs(host, "all"), f"{host}/keeper"], hold=True)
-        await asyncio.to_thread(engine.kill_all, self._engine(host))
+        with self._networks(host) as network:
+            await self.control.kill([*self._programs(host, "all"), f"{host}/keeper"], hold=True)
+            await asyncio.to_thread(engine.kill_all, self._engine(host))
+            await asyncio.to_thread(network.kill)
         await asyncio.to_thread(
             links.detach, host, await self.pid(KEEPER)
         )  # the dead namespace would go, but not at once

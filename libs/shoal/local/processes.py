@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -80,6 +81,64 @@ def end(processes: Iterable[Identity], *, seconds: float) -> None:
         send(process, signal.SIGKILL)
     for process in left:
         wait_gone(process, 5.0)
+
+
+class Networks:
+    """Network namespaces of these processes, held: until the end of the block none of them gives its number to another.
+
+    Never the machine's, nor one that we or `outside` are in: a process that has only just begun has none of its own yet.
+    """
+
+    def __init__(self, pids: Iterable[int], *, outside: Iterable[int] = ()) -> None:
+        self._held: list[int] = []
+        foreign: set[tuple[int, int]] = set()
+        for pid in (1, os.getpid(), *outside):
+            with suppress(OSError):  # it has ended, or may not be looked at
+                foreign.add(_file(_network(pid).stat()))
+        for pid in pids:
+            with suppress(OSError):  # it has ended
+                handle = os.open(_network(pid), os.O_RDONLY)
+                if _file(os.fstat(handle)) in foreign:
+                    os.close(handle)
+                else:
+                    self._held.append(handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._held:
+            os.close(handle)
+
+    def inside(self) -> list[Identity]:
+        """All processes in one of them but this one."""
+        spaces = {_file(os.fstat(handle)) for handle in self._held}
+        found: list[Identity] = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            process = identify(int(entry.name))
+            with suppress(OSError):
+                if process is not None and _file(_network(process.pid).stat()) in spaces:
+                    found.append(process)
+        return found
+
+    def kill(self, seconds: float = 5.0) -> None:
+        """SIGKILL whatever is inside, until nothing is. Blocking."""
+        deadline = time.monotonic() + seconds
+        while (found := self.inside()) and time.monotonic() < deadline:
+            for process in found:
+                send(process, signal.SIGKILL)
+            for process in found:
+                wait_gone(process, 0.5)
+
+
+def _network(pid: int) -> Path:
+    return Path(f"/proc/{pid}/ns/net")
+
+
+def _file(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
 
 
 def write_pidfile(path: Path, pid: int) -> Identity:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,30 @@ def test_no_process_is_pid_zero() -> None:
     """To signal pid 0 would signal our own group."""
     assert processes.send(Identity(), signal.SIGKILL) is False
     assert not processes.alive(Identity())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_whatever_is_in_a_network_is_killed_and_nothing_in_ours() -> None:
+    keeper = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+    while _net(keeper.pid) == _net(os.getpid()):
+        time.sleep(0.001)
+    left = subprocess.Popen(["nsenter", "-t", str(keeper.pid), "-n", "sleep", "60"])
+    while _net(left.pid) != _net(keeper.pid):
+        time.sleep(0.001)
+    beside = subprocess.Popen(["sleep", "60"])
+    try:
+        with processes.Networks([keeper.pid, beside.pid, os.getpid()]) as networks:
+            assert {p.pid for p in networks.inside()} == {keeper.pid, left.pid}
+            keeper.kill()
+            keeper.wait()
+            networks.kill()
+        assert left.wait(5) == -signal.SIGKILL
+        assert beside.poll() is None
+    finally:
+        for process in (keeper, left, beside):
+            process.kill()
+            process.wait()
+
+
+def _net(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/ns/net").readlink())
