@@ -48,7 +48,7 @@ async def test_up_shows_the_example_running_and_down_leaves_nothing(machine: Pri
     assert "the example runs: 4 pods" in shown
     assert re.search(r"clock +2/2 +Running", shown)
     assert len(re.findall(r"hello-\w+ +1/1 +Running", shown)) == 3
-    assert 'eval "$(shoal env)"' in shown
+    assert 'eval "$(.venv/bin/shoal env)"' in shown or 'eval "$(shoal env)"' in shown
     status = await pods(machine)
     for name, pod in status.items():
         answer = await machine.run("busybox", "wget", "-qO-", f"http://{pod['podIP']}:8080")
@@ -224,8 +224,9 @@ async def test_in_the_foreground_logs_are_shown_and_sigint_ends_it_all(machine: 
         while b"api " not in (line := await process.stdout.readline()) or b"ready" not in line:
             assert line
     process.send_signal(signal.SIGINT)
-    await process.stdout.read()
-    assert await process.wait() == 0
+    async with asyncio.timeout(90):
+        await process.stdout.read()
+        assert await process.wait() == 0
     assert await machine.state() == before
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, NamedTuple
 from cyclopts import Parameter
 
 from shoal.cli.up.progress import Progress
+from shoal.cli.up.typed import typed
 from shoal.local.machine import Machine, read_record
 from shoal.local.program import Report, State
 
@@ -115,16 +116,17 @@ def _say_what_next(machine: Machine, ran: _Ran | None) -> None:
     jaeger = machine.record.jaeger
     if jaeger and ran and ran.trace:
         print(f"\nFrom the wish to the running containers, as one trace: {jaeger.trace_url(ran.trace)}")
-    steps = {'eval "$(shoal env)"': "point any NATS client at this cluster"}
+    shoal = typed(sys.argv[0])
+    steps = {f'eval "$({shoal} env)"': "point any NATS client at this cluster"}
     if ran is not None:
         fetch = "curl" if shutil.which("curl") else "busybox wget -qO-"
         steps |= {
             f"{fetch} http://{ran.address}:8080": "ask one of the pods above",
-            "shoal scale rs hello --replicas 5": "have more of them",
-            "shoal delete pod clock": "and `shoal get pods -w` beside it",
-            "shoal logs -f clock -c writer": "follow what a container writes",
+            f"{shoal} scale rs hello --replicas 5": "have more of them",
+            f"{shoal} logs -f clock -c writer": "follow what a container writes",
+            f"{shoal} delete pod -l app=hello": f"and `{shoal} get pods -w` beside it: they are replaced",
         }
-    steps["shoal down"] = "stop it all, and leave nothing behind"
+    steps[f"{shoal} down"] = "stop it all, and leave nothing behind"
     width = max(map(len, steps))
     print("\nWhat to try next:")
     for command, why in steps.items():
