@@ -1,8 +1,9 @@
 """A view of the bucket `state`, kept current by a watch: entries in, objects out. Pure; it reads no clock and no bus.
 
-An object is its desired entry together with each observed entry that names its uid; its revision is the highest of
-theirs; copies (`bound`, `shared`) never count. Decoding is lazy and happens once a revision, so that a reader who
-only counts keys pays for keys alone. What comes out is frozen and may be kept.
+An object is its desired entry together with each observed entry that names its uid (of a node also what its proxy
+says of the network, in a record beside it); its revision is the highest of theirs; copies (`bound`, `shared`) never
+count. Decoding is lazy and happens once a revision, so that a reader who only counts keys pays for keys alone. What comes
+out is frozen and may be kept.
 
     watch ──Entry──▶ View.apply ──keys touched──▶ queue        View.get / objects / by_owner / on_node ──▶ decide
 
@@ -18,7 +19,7 @@ import msgspec
 from shoal.errors import ShoalError
 from shoal.model.meta import Condition, Object, Record
 from shoal.model.registry import Kind, by_resource, decode
-from shoal.names import CONTROL_PLANE, ObjectKey, parse_key
+from shoal.names import CONTROL_PLANE, RESOURCE_NODE_NETWORKS, ObjectKey, parse_key
 from shoal.store.records import Entry, Synced
 
 T = TypeVar("T", bound=Object)
@@ -53,7 +54,7 @@ class Stored(Generic[T]):
     `observed` holds, by writer, the entries that name this object's uid.
     """
 
-    __slots__ = ("key", "object", "observed", "revision", "traceparent", "value")
+    __slots__ = ("beside", "key", "object", "observed", "revision", "traceparent", "value")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Stored(Generic[T]):
         obj: T,
         observed: Mapping[str, ObservedEntry],
         traceparent: str = "",
+        beside: int = 0,
     ) -> None:
         self.key = key
         self.value = value  # the desired entry's bytes, as they are stored
@@ -70,6 +72,7 @@ class Stored(Generic[T]):
         self.object = obj
         self.observed = observed
         self.traceparent = traceparent
+        self.beside = beside  # the revision of a record beside it that is joined in
 
     def __repr__(self) -> str:
         return f"Stored({self.key}, revision={self.revision})"
@@ -81,7 +84,7 @@ class Stored(Generic[T]):
     @property
     def version(self) -> int:
         """The object's revision: what a client calls resourceVersion."""
-        return max([self.revision, *(o.revision for o in self.observed.values())])
+        return max([self.revision, self.beside, *(o.revision for o in self.observed.values())])
 
     @property
     def deleting(self) -> bool:
@@ -192,7 +195,8 @@ class View:
         """
         self._before.clear()
         if isinstance(event, Synced):
-            touched = [key for name in event.gone if (key := self._forget(name)) is not None]
+            gone = [key for name in event.gone if (key := self._forget(name)) is not None]
+            touched = gone + [node for key in gone if (node := self._joined(key)) is not None]
             self.revision = event.revision
             self.synced = True
             return touched
@@ -200,7 +204,25 @@ class View:
             self.synced = False  # a list begins anew: older entries come again
         self.revision = event.revision
         key = self._forget(event.key) if event.value is None else self._keep(event)
-        return [key] if key is not None else []
+        if key is None:
+            return []
+        return [key, node] if (node := self._joined(key)) is not None else [key]
+
+    def _joined(self, key: ObjectKey) -> ObjectKey | None:
+        """The node whose network this record is about, if it is known: it is to be made anew, too."""
+        if key.resource != RESOURCE_NODE_NETWORKS:
+            return None
+        node = ObjectKey(NODES, "", key.name)
+        slot = self._slots.get(node)
+        if slot is None or slot.desired is None:
+            return None
+        self._remember(node, slot)
+        self._touch(node, slot)
+        return node
+
+    def _network(self, node: ObjectKey) -> Entry | None:
+        slot = self._slots.get(ObjectKey(RESOURCE_NODE_NETWORKS, "", node.name))
+        return slot.observed.get(node.name) if slot is not None else None
 
     def _keep(self, entry: Entry) -> ObjectKey | None:
         known = self._entries.get(entry.key)
@@ -214,6 +236,8 @@ class View:
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = _Slot()
+        if key.resource == RESOURCE_NODE_NETWORKS:
+            self.get(ObjectKey(NODES, "", key.name))  # as it was before
         if parsed.part == "bound":
             slot.bound[parsed.owner] = entry
             return key
@@ -238,6 +262,8 @@ class View:
         slot = self._slots.get(key) if key is not None else None
         if key is None or slot is None:
             return key
+        if key.resource == RESOURCE_NODE_NETWORKS:
+            self.get(ObjectKey(NODES, "", key.name))  # as it was before
         if parsed.part == "bound":
             slot.bound.pop(parsed.owner, None)
         elif parsed.part == "shared":
@@ -379,7 +405,7 @@ class View:
         try:
             kind = by_resource(key.resource)
             obj = decode(kind, entry.value or b"")
-            return merge(kind, key, entry, obj, observed)
+            return merge(kind, key, entry, obj, observed, self._network(key) if key.resource == NODES else None)
         except (msgspec.MsgspecError, ShoalError, ValueError) as error:
             self.unreadable[key] = str(error)
             return None
@@ -428,8 +454,13 @@ def _places(key: ObjectKey, obj: Any) -> _Places:
     return _Places(obj.metadata.uid, owners, obj.spec.node_name)
 
 
-def merge(kind: Kind, key: ObjectKey, entry: Entry, obj: Any, observed: Mapping[str, Entry]) -> Stored[Any]:
-    """An object from its entries, by the rules of KUBECTL.md section 8. Raises: msgspec.MsgspecError."""
+def merge(
+    kind: Kind, key: ObjectKey, entry: Entry, obj: Any, observed: Mapping[str, Entry], beside: Entry | None = None
+) -> Stored[Any]:
+    """An object from its entries, by the rules of KUBECTL.md section 8. Raises: msgspec.MsgspecError.
+
+    `beside`: another record of an observer, whose conditions are its, too.
+    """
     uid = obj.metadata.uid
     counted: dict[str, ObservedEntry] = {}
     for writer, e in observed.items():
@@ -439,11 +470,15 @@ def merge(kind: Kind, key: ObjectKey, entry: Entry, obj: Any, observed: Mapping[
     status: Any = None
     for writer in _weakest_first(key, obj, counted):
         status = merge_status(status, decode_status(kind, counted[writer].observed.status))
-    version = max([entry.revision, *(o.revision for o in counted.values())])
+    joined = 0
+    if beside is not None and (record := decode_observed(beside.value or b"{}")).uid == uid:
+        status = merge_status(decode_status(kind, record.status), status)
+        joined = beside.revision
+    version = max([entry.revision, joined, *(o.revision for o in counted.values())])
     metadata = msgspec.structs.replace(obj.metadata, resource_version=str(version))
     changes = {"metadata": metadata} if status is None else {"metadata": metadata, "status": status}
     made = msgspec.structs.replace(obj, **changes)
-    return Stored(key, entry.value or b"", entry.revision, made, counted, entry.traceparent)
+    return Stored(key, entry.value or b"", entry.revision, made, counted, entry.traceparent, joined)
 
 
 def _weakest_first(key: ObjectKey, obj: Any, counted: Mapping[str, ObservedEntry]) -> list[str]:
