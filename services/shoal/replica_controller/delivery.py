@@ -14,11 +14,9 @@ from shoal.controller.actions import NOTHING, Absent, Action, Decision, EraseEnt
 from shoal.controller.copies import bound_copy
 from shoal.model.node import Node, PodRange
 from shoal.model.pod import Pod
-from shoal.names import SHARED_ALL, ObjectKey, bound, bound_of, desired_of, observed_of, shared
+from shoal.names import RESOURCE_POD_RANGES, SHARED_ALL, ObjectKey, bound, bound_of, desired_of, observed_of, shared
 from shoal.store.records import Entry
 from shoal.store.view import NODES, PODS, Stored, View
-
-POD_RANGES = "podranges"
 
 
 class Delivery:
@@ -34,13 +32,9 @@ class Delivery:
     )
 
     def keys(self, touched: ObjectKey, _view: View) -> Iterable[ObjectKey]:
-        match touched.resource:
-            case "pods" | "nodes":
-                return [touched]
-            case "podranges":
-                return [ObjectKey(NODES, "", touched.name)]
-            case _:
-                return []
+        if touched.resource in (PODS, NODES):
+            return [touched]
+        return [ObjectKey(NODES, "", touched.name)] if touched.resource == RESOURCE_POD_RANGES else []
 
     def decide(self, key: ObjectKey, view: View, _now: float) -> Decision:
         if view.desired_entry(key) is None:
@@ -86,7 +80,7 @@ def _address(node: Node) -> str:
 
 
 def _range_entry(node: ObjectKey) -> str:
-    return shared(ObjectKey(POD_RANGES, "", node.name))
+    return shared(ObjectKey(RESOURCE_POD_RANGES, "", node.name))
 
 
 def _write(name: str, value: bytes, view: View, traceparent: str) -> list[Action]:

@@ -23,11 +23,19 @@ from shoal.model.meta import Object
 from shoal.model.node import Node
 from shoal.model.pod import Pod
 from shoal.model.registry import by_resource
-from shoal.names import BOUND_ALL, CLAIMS_ALL, DESIRED_ALL, OBSERVED_ALL, ObjectKey, bound, claim
+from shoal.names import (
+    BOUND_ALL,
+    CLAIMS_ALL,
+    DESIRED_ALL,
+    OBSERVED_ALL,
+    RESOURCE_NODE_NETWORKS,
+    RESOURCE_POD_RANGES,
+    ObjectKey,
+    bound,
+    claim,
+)
 from shoal.store.view import NODES, Stored, View
 
-NODE_NETWORKS = "nodenetworks"  # what a proxy says of its node's network: no object of its own
-RANGES = "podranges"
 RANGE_RESTS_S = 3600
 
 
@@ -41,7 +49,7 @@ class Removal:
             return [touched]
         return [
             touched,
-            ObjectKey(NODE_NETWORKS, "", touched.name),
+            ObjectKey(RESOURCE_NODE_NETWORKS, "", touched.name),
             *(p.key for p in view.on_node(touched.name) if p.deleting),
         ]
 
@@ -88,7 +96,7 @@ def _sweep(key: ObjectKey, view: View) -> Decision:
 
 def _about(key: ObjectKey) -> ObjectKey | None:
     """The object that must exist for an observed entry to stay; None for what a newer version may know of."""
-    if key.resource == NODE_NETWORKS:
+    if key.resource == RESOURCE_NODE_NETWORKS:
         return ObjectKey(NODES, "", key.name)
     try:
         by_resource(key.resource)
@@ -102,7 +110,7 @@ def _rest_range(stored: Stored[Object], view: View) -> tuple[Action, ...]:
     node = stored.object
     if not isinstance(node, Node) or not node.spec.pod_cidr:
         return ()
-    entry = view.entry(claim(RANGES, node.spec.pod_cidr))
+    entry = view.entry(claim(RESOURCE_POD_RANGES, node.spec.pod_cidr))
     if entry is None or entry.value is None:
         return ()
     return (WriteEntry(entry.key, entry.value, entry.revision, ttl_s=RANGE_RESTS_S),)
