@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from shoal.errors import Unavailable
-from shoal.local import engine, machine, packages, ranges, sweep
+from shoal.local import engine, images, machine, packages, ranges, sweep
 from shoal.local.engine_client import EngineClient
 from shoal.local.jaeger import find_image
 from shoal.local.machine import LocalRecord, node_name
@@ -144,7 +144,7 @@ def test_a_purge_takes_the_images_from_an_engine_that_stays(
 ) -> None:
     removed: list[str] = []
     monkeypatch.setattr(EngineClient, "answers", lambda _: True)
-    monkeypatch.setattr(machine.images, "remove", lambda engine: removed.append(engine.path))
+    monkeypatch.setattr(images, "remove", lambda engine: removed.append(engine.path))
     record = msgspec.structs.replace(a_record(tmp_path / "store", "10.208.0.0/12"), own_engine=own)
 
     machine.Machine(record, tmp_path / "home")._purge()
