@@ -67,6 +67,22 @@ class Addresses:
                 return address
         raise Exhausted(f"all {self.size} addresses of this node's range {self.network} are in use")
 
+    def adopt(self, uid: str, text: str) -> bool:
+        """Its sandbox says that the pod has this address; what the file knows already stays. False: it is another's."""
+        if uid in self._of:
+            return True
+        try:
+            address = IPv4Address(text)
+        except ValueError:
+            return False
+        number = int(address) - int(self.network.network_address) - 2
+        if not 0 <= number < self.size or address in self._of.values():
+            return False
+        self._of[uid] = address
+        self._last = max(self._last, number + 1)
+        self._write()
+        return True
+
     def free(self, uid: str) -> None:
         if self._of.pop(uid, None) is not None:
             self._write()
@@ -81,7 +97,7 @@ class Addresses:
         return lost
 
     def _read(self) -> None:
-        """A file that cannot be read, or is of another range, counts as none: containers tell the rest."""
+        """A file that cannot be read, or is of another range, counts as none: sandboxes tell the rest (`adopt`)."""
         try:
             known = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except (OSError, msgspec.MsgspecError):
@@ -90,12 +106,18 @@ class Addresses:
             return
         self._last = known.last
         for uid, text in known.pods.items():
-            address = IPv4Address(text)
+            try:
+                address = IPv4Address(text)
+            except ValueError:
+                continue
             if address in self.network and address not in self._of.values():
                 self._of[uid] = address
 
     def _write(self) -> None:
         content = _File(str(self.network), self._last, {uid: str(a) for uid, a in sorted(self._of.items())})
         new = self._path.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(content))
+        with new.open("wb") as file:
+            file.write(msgspec.json.encode(content))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(new, self._path)  # noqa: PTH105

@@ -80,3 +80,31 @@ def test_a_file_of_another_range_or_of_nonsense_counts_as_none(tmp_path: Path) -
 def test_a_range_without_room_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ShoalError, match="no room"):
         Addresses(tmp_path / "a", "10.1.2.0/31")
+
+
+def test_after_a_loss_of_the_file_a_pod_keeps_what_its_sandbox_says(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    before = Addresses(path, "10.1.2.0/28")
+    known = {uid: before.give(uid) for uid in ("a", "b")}
+    path.write_text("{half")
+    after = Addresses(path, "10.1.2.0/28")
+    assert all(after.adopt(uid, str(address)) for uid, address in known.items())
+    assert after.give("c") not in known.values()
+    assert Addresses(path, "10.1.2.0/28").of("a") == known["a"], "and it is on disk"
+
+
+@pytest.mark.parametrize("said", ["10.1.2.2", "10.1.2.1", "10.1.2.15", "10.9.0.3", "fd00::1", "nonsense"])
+def test_no_address_is_adopted_that_is_anothers_or_no_pods(tmp_path: Path, said: str) -> None:
+    addresses = Addresses(tmp_path / "a", "10.1.2.0/28")
+    assert addresses.adopt("a", "10.1.2.2")
+    assert not addresses.adopt("b", said)
+    assert addresses.of("b") is None
+    assert addresses.adopt("a", "10.1.2.9"), "what is known stays"
+    assert str(addresses.of("a")) == "10.1.2.2"
+
+
+def test_a_file_with_an_address_that_is_none_counts_for_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text('{"cidr": "10.1.2.0/28", "pods": {"a": "x", "b": "10.1.2.5"}}')
+    addresses = Addresses(path, "10.1.2.0/28")
+    assert (addresses.of("a"), str(addresses.of("b"))) == (None, "10.1.2.5")

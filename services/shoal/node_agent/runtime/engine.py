@@ -40,6 +40,7 @@ from shoal.node_agent.runtime.port import (
 READ_AHEAD_BYTES = 65_536
 RECONNECT_S = 0.5
 ANSWER_S = 120.0  # an engine that takes longer for a call that does no waiting of its own hangs
+PULL_STALL_S = 60.0  # a pull may take as long as it likes, while it moves
 API_VERSION = "v1.41"  # Docker Engine 20.10
 
 _CONTAINER_EVENTS = ("start", "die", "oom", "destroy")
@@ -54,7 +55,7 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 def labels_of(labels: Labels, owner: Owner) -> dict[str, str]:
-    return {
+    made = {
         names.CONTAINER_CLUSTER: owner.cluster,
         names.CONTAINER_NODE: owner.node,
         names.CONTAINER_POD_NAMESPACE: labels.namespace,
@@ -65,6 +66,7 @@ def labels_of(labels: Labels, owner: Owner) -> dict[str, str]:
         names.CONTAINER_FAILURES: str(labels.failures),
         names.CONTAINER_GENERATION: str(labels.generation),
     }
+    return {**made, names.CONTAINER_ADDRESS: labels.address} if labels.address else made
 
 
 def read_labels(raw: Mapping[str, str]) -> Labels:
@@ -83,6 +85,7 @@ def read_labels(raw: Mapping[str, str]) -> Labels:
         attempt=number(names.CONTAINER_ATTEMPT),
         failures=number(names.CONTAINER_FAILURES),
         generation=number(names.CONTAINER_GENERATION),
+        address=raw.get(names.CONTAINER_ADDRESS, ""),
     )
 
 
@@ -265,13 +268,18 @@ class Engine:
 
         headers = {"X-Registry-Auth": base64.urlsafe_b64encode(msgspec.json.encode(auth)).decode()} if auth else {}
         repository, tag = split_reference(reference)
-        async with self._open(
-            "POST", "images/create", {"fromImage": repository, "tag": tag}, headers=headers
-        ) as response:
-            with translated():
+        loop = asyncio.get_running_loop()
+        try:
+            async with (
+                asyncio.timeout(PULL_STALL_S) as stalled,
+                self._open("POST", "images/create", {"fromImage": repository, "tag": tag}, headers=headers) as response,
+            ):
                 async for line in _lines(response.content):
+                    stalled.reschedule(loop.time() + PULL_STALL_S)
                     if error := msgspec.json.decode(line, type=_Progress).error:
                         raise EngineError(error)
+        except TimeoutError as error:
+            raise EngineError(f"no progress for {PULL_STALL_S:.0f} s") from error
 
     async def import_image(self, reference: str, archive: bytes, *, platform: str) -> None:
         repository, _, tag = reference.rpartition(":")

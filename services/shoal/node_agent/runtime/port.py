@@ -33,7 +33,8 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     """What a container of ours says of itself; an agent that restarts knows all that it must from these.
 
     `attempt` counts the containers of one name from 0; `failures` those that failed in a row before this one;
-    `generation` the sandboxes of the pod: a container belongs to the sandbox of its generation.
+    `generation` the sandboxes of the pod: a container belongs to the sandbox of its generation. `address`: the pod's,
+    on a sandbox that has one of its own.
     """
 
     uid: str
@@ -43,6 +44,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0
     failures: int = 0
     generation: int = 0
+    address: str = ""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
