@@ -47,6 +47,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     images: Mapping[str, str] = {}  # images that may be used now: container name -> image id
     failures: Mapping[str, Failure] = {}  # by container name; "" is the sandbox
     deleted_seen: float = 0.0  # when the deletion was first seen
+    kill_at: float = 0.0  # a shorter grace came while something was being stopped: it ends then; 0: none came
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -344,7 +345,7 @@ def _container(
     memory, name = view.memory, container.name
     if found is not None and found.state == RUNNING:
         if _changed(pod, container, found):
-            return [Stop(found.id, _grace(pod), name, "ContainerChanged")], None
+            return [Stop(found.id, grace(pod), name, "ContainerChanged")], None
         return [], None
     if found is not None and found.state == CREATED:
         return ([StartContainer(found.id, name)] if ready else []), None
@@ -375,9 +376,7 @@ def _of_older_sandboxes(pod: Pod, known: Group, generation: int) -> list[Action]
     for fact in known.all():
         if fact.labels.generation != generation:
             if fact.state == RUNNING:
-                actions.append(
-                    Stop(fact.id, min(_grace(pod), SANDBOX_GRACE_S), fact.labels.container, "SandboxChanged")
-                )
+                actions.append(Stop(fact.id, min(grace(pod), SANDBOX_GRACE_S), fact.labels.container, "SandboxChanged"))
             elif fact.state == CREATED:
                 actions.append(Remove(fact.id))
     return actions
@@ -403,7 +402,7 @@ def _replace_sandbox(view: View, pod: Pod, known: Group, sandbox: Fact) -> Decis
     running = [f for f in known.all() if f.state == RUNNING]
     if running:
         return Decision(
-            tuple(Stop(f.id, min(_grace(pod), SANDBOX_GRACE_S), f.labels.container, "SandboxChanged") for f in running)
+            tuple(Stop(f.id, min(grace(pod), SANDBOX_GRACE_S), f.labels.container, "SandboxChanged") for f in running)
         )
     unused = [Remove(f.id) for f in known.all() if f.state == CREATED]
     if any(key.startswith(("create ", "start ")) for key in view.memory.working):
@@ -428,10 +427,10 @@ def _delete(view: View, pod: Pod, known: Group) -> Decision:
     since = view.memory.deleted_seen or view.now
     if not view.drained and view.now < since + DRAIN_S and any(f.state == RUNNING for f in known.all()):
         return Decision((), since + DRAIN_S)
-    return _end(view, known, _grace(pod))
+    return _end(view, known, grace(pod))
 
 
-def _grace(pod: Pod) -> int:
+def grace(pod: Pod) -> int:
     said = pod.metadata.deletion_grace_period_seconds
     if said is None:
         said = pod.spec.termination_grace_period_seconds
@@ -441,8 +440,9 @@ def _grace(pod: Pod) -> int:
 def _end(view: View, known: Group, grace_s: int) -> Decision:
     """Containers first, then the sandbox beneath them, then what lay beneath both."""
     running = [f for f in known.all() if f.state == RUNNING]
-    if running and grace_s > 0:
-        return Decision(tuple(Stop(f.id, grace_s, f.labels.container, "Killing") for f in running))
+    kill_at = view.memory.kill_at
+    if running and grace_s > 0 and (not kill_at or view.now < kill_at):
+        return Decision(tuple(Stop(f.id, grace_s, f.labels.container, "Killing") for f in running), kill_at or None)
     if view.facts:
         return Decision(tuple(Remove(f.id) for f in sorted(view.facts, key=lambda f: f.id)))
     if any(key != "ground" and not key.startswith("image ") for key in view.memory.working):

@@ -64,6 +64,8 @@ class Worker:
         self._prepared = False
         self._released = False
         self._deleted_seen = 0.0
+        self._grace = 0.0  # the shortest that was given with the deletion
+        self._kill_at = 0.0
         self._pod_ip = ""
         self._files = containers.Files()
         self._seen_at = 0.0
@@ -81,9 +83,18 @@ class Worker:
         self._traceparent = traceparent
         self._confirmed = True
         self._seen_at = self._seen_at or self._node.now()
-        if pod.metadata.deletion_timestamp is not None and not self._deleted_seen:
-            self._deleted_seen = self._node.now()
+        if pod.metadata.deletion_timestamp is not None:
+            self._deletion_seen(pods.grace(pod))
         self._wake.set()
+
+    def _deletion_seen(self, grace_s: int) -> None:
+        """A shorter grace than before also bounds what is being stopped already."""
+        now = self._node.now()
+        if not self._deleted_seen or grace_s < self._grace:
+            self._grace = grace_s
+            if any(key.startswith("stop ") for key in self._working):
+                self._kill_at = now + grace_s
+        self._deleted_seen = self._deleted_seen or now
 
     def unwanted(self) -> None:
         """A read has confirmed that there is no record of it."""
@@ -138,17 +149,22 @@ class Worker:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            under_way: set[asyncio.Task[None]] = set()
             while True:
                 self._wake.clear()
                 timeout: float | None = None
                 if self._confirmed and self._node.engine_up.is_set():
                     decision = pods.decide(self._view())
                     if decision.ended:
+                        for task in under_way:  # a pull, at most: it goes on for others who want the image
+                            task.cancel()
                         break
                     self._report()
                     for action in decision.actions:
                         self._working.add(key_of(action))
-                        tasks.create_task(self._perform(action), name=f"{self.key} {key_of(action)}")
+                        task = tasks.create_task(self._perform(action), name=f"{self.key} {key_of(action)}")
+                        under_way.add(task)
+                        task.add_done_callback(under_way.discard)
                     if decision.wake_at is not None:
                         self._tell_backoff()
                         timeout = max(0.0, decision.wake_at - self._node.now())
@@ -170,6 +186,7 @@ class Worker:
                 images={name: image.id for name, image in self._images.items()},
                 failures=self._failures,
                 deleted_seen=self._deleted_seen,
+                kill_at=self._kill_at,
             ),
             now=self._node.now(),
             drained=self._drained,
@@ -280,8 +297,10 @@ class Worker:
             self._pod_ip = node.address
         else:
             self._pod_ip = str(node.addresses.give(self.uid))
-        self._files = node.volumes.prepare(pod, node.etc(pod, self._pod_ip))
-        self._prepared, self._released = True, False
+        self._released = False
+        loop = asyncio.get_running_loop()
+        self._files = await loop.run_in_executor(None, node.volumes.prepare, pod, node.etc(pod, self._pod_ip))
+        self._prepared = True
         self._failures.pop(SANDBOX, None)
 
     async def _get_image(self, container: Container) -> None:
@@ -307,6 +326,8 @@ class Worker:
     async def _create_sandbox(self, generation: int) -> None:
         pod, node = self._must(), self._node
         labels = self._labels(SANDBOX, generation=generation)
+        if not pod.spec.host_network:
+            labels = msgspec.structs.replace(labels, address=self._pod_ip)
         self._spans[SANDBOX] = span("sandbox", parent=self._traceparent, **self._attributes())
         body = containers.sandbox_body(pod, node.labels(labels), node.ground(self._pod_ip, pod))
         made = await self._create(containers.sandbox_name(labels), body)
@@ -339,6 +360,8 @@ class Worker:
         image = self._images[name]
         labels = self._labels(name, attempt=action.attempt, failures=action.failures, generation=action.generation)
         with span("create", parent=self._parent(name, action.attempt), image=container.image, **self._attributes(name)):
+            loop = asyncio.get_running_loop()
+            mounts = await loop.run_in_executor(None, node.volumes.mounts, pod, container, action.attempt)
             ground = node.ground(self._pod_ip, pod)
             body = containers.container_body(
                 pod,
@@ -346,7 +369,7 @@ class Worker:
                 node.labels(labels),
                 msgspec.structs.replace(ground, files=self._files),
                 sandbox=containers.sandbox_name(self._labels(SANDBOX, generation=action.generation)),
-                mounts=node.volumes.mounts(pod, container, action.attempt),
+                mounts=mounts,
                 image=image,
             )
             try:

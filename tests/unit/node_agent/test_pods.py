@@ -238,6 +238,15 @@ def test_a_grace_of_zero_kills_at_once() -> None:
     assert set(decision.actions) == {Remove("sandbox-0-0"), Remove("web-0-0")}
 
 
+def test_a_shorter_grace_ends_what_is_being_stopped() -> None:
+    pod = a_pod(deleted=True, grace=5)
+    memory = msgspec.structs.replace(READY, working=frozenset({"stop web-0-0"}), kill_at=NOW + 5)
+    facts = (a_sandbox(), a_fact())
+    assert look(pod, *facts, memory=memory, drained=True) == Decision((), NOW + 5)
+    late = look(pod, *facts, memory=memory, drained=True, now=NOW + 5)
+    assert set(late.actions) == {Remove("sandbox-0-0"), Remove("web-0-0")}
+
+
 def test_what_a_create_under_way_makes_is_waited_for() -> None:
     memory = msgspec.structs.replace(READY, working=frozenset({"create web"}))
     assert look(a_pod(deleted=True), memory=memory, drained=True) == Decision()

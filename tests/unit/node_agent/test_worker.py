@@ -1,12 +1,14 @@
 """One pod's worker on a simulated runtime: what it asks of the engine, in which order, and what it reports."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import pytest_asyncio
 from tests.unit.node_agent.made import a_pod
 from tests.unit.node_agent.simulated import SimulatedRuntime
@@ -237,13 +239,63 @@ async def test_a_slow_pull_holds_no_deletion_up(case: Case) -> None:
         while "pull r.example/x" not in case.runtime.calls:
             await asyncio.sleep(0)
     case.want(deleted(pod), drained=True)
-    async with asyncio.timeout(5):
-        while case.node.addresses.of("u1") is not None or case.runtime.facts:
-            await asyncio.sleep(0)
+    assert case.task is not None
+    await asyncio.wait_for(case.task, 5)
+    assert case.heard.gone, "while the pull hangs still"
+    assert case.node.addresses.of("u1") is None
+    assert case.runtime.facts == {}
+    case.runtime.registry["r.example/x"] = Image(id="sha256:x")
     case.runtime.hang["pull"].set()
+    async with asyncio.timeout(5):
+        while "r.example/x" not in case.runtime.images:  # it goes on for others
+            await asyncio.sleep(0)
+    await case.node.images.close()
+
+
+async def test_a_shorter_grace_given_while_it_is_stopped_counts(case: Case) -> None:
+    await case.running()
+    case.runtime.hang["stop"] = asyncio.Event()
+    case.want(deleted(a_pod(), grace=3600), drained=True)
+    async with asyncio.timeout(5):
+        while not any(c.startswith("stop") for c in case.runtime.calls):
+            await asyncio.sleep(0)
+    case.want(deleted(a_pod(), grace=5), drained=True)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert case.runtime.of("web"), "it has five seconds"
+    case.runtime.now += 5
+    case.want(deleted(a_pod(), grace=5), drained=True)
+    async with asyncio.timeout(5):
+        while case.runtime.facts:
+            await asyncio.sleep(0)
+    case.runtime.hang["stop"].set()
     assert case.task is not None
     await asyncio.wait_for(case.task, 5)
     assert case.heard.gone
+
+
+async def test_a_file_system_that_hangs_holds_nobody_else_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+
+    def slow(of: Callable[..., Any]) -> Callable[..., Any]:
+        def waits(*arguments: Any) -> Any:
+            assert gate.wait(5), "the loop was held up"
+            return of(*arguments)
+
+        return waits
+
+    volumes = case.node.volumes
+    monkeypatch.setattr(volumes, "prepare", slow(volumes.prepare))
+    monkeypatch.setattr(volumes, "mounts", slow(volumes.mounts))
+    asyncio.get_running_loop().call_later(0.01, gate.set)
+    await case.running()
+
+
+async def test_a_sandbox_says_its_pods_address(case: Case) -> None:
+    await case.running()
+    (sandbox,) = case.runtime.of("")
+    assert sandbox.labels.address == "10.208.0.2"
+    assert case.runtime.of("web")[0].labels.address == ""
 
 
 async def test_a_deleted_pod_leaves_nothing_and_says_so(case: Case, tmp_path: Path) -> None:
