@@ -32,7 +32,19 @@ from shoal.node_agent.pods import group
 from shoal.node_agent.reporter import Reporter
 from shoal.node_agent.runtime import pause
 from shoal.node_agent.runtime.engine import Engine, Owner
-from shoal.node_agent.runtime.port import Changed, EngineError, EngineInfo, Fact, ImagesChanged, Listed, Lost, Runtime
+from shoal.node_agent.runtime.port import (
+    EXITED,
+    RUNNING,
+    SANDBOX,
+    Changed,
+    EngineError,
+    EngineInfo,
+    Fact,
+    ImagesChanged,
+    Listed,
+    Lost,
+    Runtime,
+)
 from shoal.node_agent.sessions import Sessions
 from shoal.node_agent.turns import Turns
 from shoal.node_agent.volumes import Volumes
@@ -76,7 +88,8 @@ async def _serve(config: AgentConfig) -> None:
         runtime = Engine(config.docker_host, Owner("", config.node))
         try:
             engine = await _engine_info(runtime)
-            address = config.address or hosts.own_address(config.bus.servers)
+            loop = asyncio.get_running_loop()  # a name server may take its time
+            address = config.address or await loop.run_in_executor(None, hosts.own_address, config.bus.servers)
             host = hosts.read_host(config.node, address, engine, config.state)
             registered = await register(bus, config, host)
             runtime.owner = Owner(registered.cluster_uid, config.node)
@@ -319,6 +332,7 @@ class Agent:
         by_uid: dict[str, list[Fact]] = {}
         for fact in facts:
             by_uid.setdefault(fact.labels.uid, []).append(fact)
+        self._adopt_addresses(facts)
         self.node.engine_up.set()
         for uid, found in by_uid.items():
             labels = found[0].labels
@@ -326,8 +340,17 @@ class Agent:
         for uid, worker in self.workers.items():
             if uid not in by_uid:
                 worker.listed((), asked_at)
+        if self._synced.is_set():
+            self._confirm_unbound()
         log.info("engine.listed", containers=len(facts))
         self._report_node()
+
+    def _adopt_addresses(self, facts: tuple[Fact, ...]) -> None:
+        """Before any is given out: after a loss of the file, what runs keeps its own. What runs comes first."""
+        sandboxes = [f for f in facts if f.labels.container == SANDBOX and f.labels.address and f.state != EXITED]
+        for fact in sorted(sandboxes, key=lambda f: f.state != RUNNING):
+            if not self.node.addresses.adopt(fact.labels.uid, fact.labels.address):
+                log.warning("address.taken", uid=fact.labels.uid, address=fact.labels.address)
 
     # --- what is bound ---------------------------------------------------------------------------------------------------
 
@@ -357,6 +380,7 @@ class Agent:
         key = parsed.object
         if entry.value is None:
             if (uid := self._uids.pop(key, None)) is not None:
+                self._forget(key, uid)
                 self._spawn(self._confirm(key, uid), f"confirm {key}")
             return
         try:
@@ -367,8 +391,10 @@ class Agent:
         uid = bound.pod.metadata.uid
         before = self._uids.get(key)
         self._uids[key] = uid
-        if before is not None and before != uid and (old := self.workers.get(before)) is not None:
-            old.unwanted()  # another pod of that name has taken its place: the entry says so
+        if before is not None and before != uid:
+            self._forget(key, before)
+            if (old := self.workers.get(before)) is not None:
+                old.unwanted()  # another pod of that name has taken its place: the entry says so
         if self.network is not None and not self._synced.is_set():
             address = self.node.addresses.of(uid)
             self.network.remember_ports(uid, hostports.of_pod(bound.pod, str(address or "")))
@@ -411,8 +437,12 @@ class Agent:
                     await asyncio.sleep(WORKER_AGAIN_S)
         finally:
             self.workers.pop(worker.uid, None)
-        if self._uids.get(worker.key) != worker.uid:
-            self.reporter.forget(worker.key, worker.uid)
+        self._forget(worker.key, worker.uid)
+
+    def _forget(self, key: ObjectKey, uid: str) -> None:
+        """What was told of a pod that is neither bound nor at work: whichever ends last comes here."""
+        if self._uids.get(key) != uid and uid not in self.workers:
+            self.reporter.forget(key, uid)
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]", name: str) -> None:
         assert self._tasks is not None
@@ -420,14 +450,18 @@ class Agent:
 
     # --- what nobody wants -----------------------------------------------------------------------------------------------
 
+    def _confirm_unbound(self) -> None:
+        """Containers without a record, whenever the engine lists them: one may have come back with its engine."""
+        bound = set(self._uids.values())
+        for uid, worker in self.workers.items():
+            if uid not in bound:
+                self._spawn(self._confirm(worker.key, uid), f"confirm {worker.key}")
+
     async def _collect(self) -> None:
         """Once, when both lists are complete: containers without a record, files, addresses and links without a pod."""
         await self.node.engine_up.wait()
         await self._synced.wait()
-        bound = set(self._uids.values())
-        for uid, worker in list(self.workers.items()):
-            if uid not in bound:
-                self._spawn(self._confirm(worker.key, uid), f"confirm {worker.key}")
+        self._confirm_unbound()
 
         def known() -> set[str]:
             """Looked at anew after each wait: a pod that came meanwhile must not lose what it was just given."""
@@ -448,7 +482,7 @@ class Agent:
             async with asyncio.timeout(NODE_TOLD_S):  # who waits for this node finds it described
                 await self.reporter.told(ObjectKey("nodes", "", self.config.node), self.registered.node_uid)
         ready()
-        log.info("ready", node=self.config.node, address=self.host.address, pods=len(bound), sandbox=self.sandbox)
+        log.info("ready", node=self.config.node, address=self.host.address, pods=len(self._uids), sandbox=self.sandbox)
 
 
 @asynccontextmanager
