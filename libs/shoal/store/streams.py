@@ -31,6 +31,8 @@ DUPLICATES_NS = (
     100_000_000  # the least the server takes (0 means two minutes): Nats-Msg-Id is one space for all senders
 )
 READY_TIMEOUT_S = 30.0
+ASK_TIMEOUT_S = 2.0  # a cluster that elects does not answer at all: ask again soon
+RACED = frozenset({js.STREAM_NAME_IN_USE, js.STREAM_NOT_FOUND})  # another process was at it: look again
 
 Config = dict[str, Any]
 
@@ -141,11 +143,7 @@ async def _patiently(bus: Bus, name: str, settings: Callable[..., Config], *, pr
                 try:
                     return await _ensure(bus, name, settings, precious=precious)
                 except (js.ApiError, Unavailable) as error:
-                    if (
-                        isinstance(error, js.ApiError)
-                        and error.http_code != 503
-                        and error.err_code != js.STREAM_NAME_IN_USE
-                    ):
+                    if isinstance(error, js.ApiError) and error.http_code != 503 and error.err_code not in RACED:
                         raise
                     log.debug("streams.retry", stream=name, error=str(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
@@ -159,12 +157,13 @@ class _Info(msgspec.Struct):
 
 
 async def _ensure(bus: Bus, name: str, settings: Callable[..., Config], *, precious: bool) -> None:
+    ask = partial(js.api, bus, timeout=ASK_TIMEOUT_S)
     try:
-        answer = await js.api(bus, f"STREAM.INFO.{name}")
+        answer = await ask(f"STREAM.INFO.{name}")
     except js.ApiError as error:
         if error.err_code != js.STREAM_NOT_FOUND:
             raise
-        await js.api(bus, f"STREAM.CREATE.{name}", settings())  # two at once with the same settings: both succeed
+        await ask(f"STREAM.CREATE.{name}", settings())  # two at once with the same settings: both succeed
         return
     there = msgspec.json.decode(answer, type=_Info).config
     config = settings(there["num_replicas"])
@@ -172,11 +171,11 @@ async def _ensure(bus: Bus, name: str, settings: Callable[..., Config], *, preci
         return
     if differs & {"storage", "persist_mode"} and not precious:  # they cannot change: what is kept an hour begins anew
         log.warning("streams.made_anew", stream=name, differs=sorted(differs))
-        await js.api(bus, f"STREAM.DELETE.{name}")
-        await js.api(bus, f"STREAM.CREATE.{name}", config)
+        await ask(f"STREAM.DELETE.{name}")
+        await ask(f"STREAM.CREATE.{name}", config)
         return
     log.info("streams.updated", stream=name, differs=sorted(differs))
-    await js.api(bus, f"STREAM.UPDATE.{name}", there | config)
+    await ask(f"STREAM.UPDATE.{name}", there | config)
 
 
 def _differing(wanted: Config, there: Config) -> set[str]:
