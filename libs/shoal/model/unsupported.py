@@ -119,7 +119,9 @@ UNSUPPORTED_VALUES: Mapping[tuple[type[msgspec.Struct], str], Mapping[str, str]]
     {
         (ContainerPort, "protocol"): {"SCTP": "the engine's hosts forward TCP and UDP alone"},
         (EmptyDirVolumeSource, "medium"): {"HugePages": "huge pages are not supported; use Memory"},
-        (SeccompProfile, "type"): {"Localhost": "profiles of a host are not supported; use RuntimeDefault or Unconfined"},
+        (SeccompProfile, "type"): {
+            "Localhost": "profiles of a host are not supported; use RuntimeDefault or Unconfined"
+        },
     }
 )
 
