@@ -4,8 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tests.e2e.tracing.receiver import SpanSeen
 
-# The way of a pod. A pull may be missing (the image was there), all else may not.
-WAY = ("publish", "admit", "write", "reconcile", "bind", "sandbox", "create", "start")
+# The way of a pod: what begins before what. A sandbox and its containers are made side by side; a pull may be missing.
+ORDER = (
+    ("publish", "admit"),
+    ("admit", "write"),
+    ("write", "reconcile"),
+    ("reconcile", "bind"),
+    ("bind", "sandbox"),
+    ("bind", "create"),
+    ("sandbox", "start"),
+    ("create", "start"),
+)
 SERVICE_OF = {  # (writes are the api's, and the replica-controller's)
     "admit": "shoal-api",
     "reconcile": "shoal-replica-controller",
