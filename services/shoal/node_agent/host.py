@@ -181,17 +181,7 @@ def node_status(
     return NodeStatus(
         capacity=capacity,
         allocatable={**capacity, "memory": quantity.format_bytes(free)},
-        conditions=(
-            *(
-                Condition(type=kind, status="False", reason=reason, message=message, last_transition_time=when)
-                for kind, reason, message in (
-                    ("MemoryPressure", "AgentHasSufficientMemory", "the host has memory"),
-                    ("DiskPressure", "AgentHasNoDiskPressure", "the host has disk"),
-                    ("PIDPressure", "AgentHasSufficientPID", "the host has process ids"),
-                )
-            ),
-            ready,
-        ),
+        conditions=(ready,),
         addresses=(
             NodeAddress(type="InternalIP", address=host.address),
             NodeAddress(type="Hostname", address=host.name),
