@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.conftest import Docker, require_lab
 from tests.e2e.private import Private
+from tests.e2e.world import eventually
 
 from shoal.errors import NotFound
 from shoal.local import processes
@@ -56,7 +57,7 @@ async def test_a_host_that_is_cut_reaches_nobody_until_it_is_healed(lab: Lab) ->
     assert (await lab.processes())["h1/agent"].state is State.READY  # what runs on it goes on
 
     await lab.heal("h1")
-    assert await reaches(lab, "h2", lab.address("h1"))
+    await eventually(lambda: reaches(lab, "h2", lab.address("h1")), True)  # neighbours ask again after a while
 
 
 async def test_what_is_killed_comes_back_or_stays_down_as_asked(lab: Lab) -> None:
