@@ -231,6 +231,8 @@ async def test_a_sandbox_that_dies_takes_its_pod_along_and_both_are_back(
 
 
 async def test_exec_passes_input_exit_code_and_terminal(client: Client, namespace: str) -> None:
+    # An engine of 20.10 takes a terminal's size only once the process runs, so that the process may be there first.
+    resized = "until stty size 2>/dev/null | grep -q '11 77'; do sleep 0.1; done; stty size; tty"
     await apply(client, pod("shell", namespace))
     await until(client, namespace, count_running(1))
 
@@ -241,9 +243,7 @@ async def test_exec_passes_input_exit_code_and_terminal(client: Client, namespac
         out = b"".join([c.data async for c in session])
     assert (out, session.exit_code) == (b"to be echoed", 5)
 
-    request = wire.ExecRequest(
-        name="shell", command=["sh", "-c", "stty size; tty"], tty=True, stdin=True, width=77, height=11
-    )
+    request = wire.ExecRequest(name="shell", command=["sh", "-c", resized], tty=True, stdin=True, width=77, height=11)
     async with await client.exec(namespace, request) as session:
         text = b"".join([c.data async for c in session]).decode()
     assert "11 77" in text
