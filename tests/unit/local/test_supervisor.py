@@ -133,7 +133,9 @@ async def test_stop_during_backoff_is_prompt_and_start_ends_it(control: Control)
 
 
 async def test_what_ignores_sigterm_is_killed_in_time(control: Control) -> None:
-    await control.add([shell("a", "trap '' TERM; while :; do sleep 0.05; done", stop_seconds=0.2)])
+    mark = control.directory / "trap-stands"
+    script = f"trap '' TERM; : > {mark}; while :; do sleep 0.05; done"
+    await control.add([shell("a", script, ready=f"file:{mark}", stop_seconds=0.2)])
     await control.wait(seconds=20)
 
     await control.stop(["a"])
