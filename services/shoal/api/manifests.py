@@ -2,9 +2,10 @@
 
     manifests stream ──▶ read whole ──▶ commit [fence, documents…, cursor] ──▶ outcome ──▶ ack
 
-The cursor says how many documents of which message are written; it moves in the batch that writes them, so a message
-that comes again goes on after it, and never undoes what was applied since. A message that wrote nothing has no cursor: its
-outcome says that it was done. The fence refuses what a former leader still sends.
+The cursor says how many documents of which message are done; it moves in the batch that writes them, so a message that
+comes again goes on after it, and never undoes what was applied since. Where nothing was written last (all unchanged, or
+refused) it moves by itself, [fence, cursor], before the outcome is told: what was said to be unchanged or refused must not
+be decided anew upon a later state. The fence refuses what a former leader still sends.
 
 Nothing in a message can block the next one: what cannot be read, and what makes our own code fail, is refused like
 anything else that is wrong. A message that came several times may have killed its reader: it is read in a process of
@@ -27,11 +28,11 @@ from shoal.api.pull import WORKING_EVERY_S, Published, Pull
 from shoal.bus import jetstream
 from shoal.bus.connection import Bus
 from shoal.controller.lease import Leadership, Lease
-from shoal.errors import BadRequest, Deposed, Forbidden, Retryable, ShoalError, TooLarge, Unavailable, to_status
+from shoal.errors import BadRequest, Deposed, Forbidden, Retryable, ShoalError, Status, TooLarge, Unavailable, to_status
 from shoal.names import CURSOR_MANIFESTS, ObjectKey
 from shoal.store.events import WARNING, Emitter
-from shoal.store.reads import Source, read_one
 from shoal.store.records import Put
+from shoal.store.store import Store, unchanged
 from shoal.telemetry.logs import log
 from shoal.telemetry.trace import span
 from shoal.wire import ApplyReply, DocumentResult
@@ -41,17 +42,19 @@ SUSPECT_AFTER = 4  # deliveries: a leader that is killed in turn explains a few
 TRIAL_TIMEOUT_S = 60.0
 PAUSE_S = 0.2
 HEADERS_MAX = 4096
+ERROR_BYTES_MAX = 65_536  # of a refusal, in the cursor
 
 
 class Cursor(msgspec.Struct, omit_defaults=True):
     """system.cursor.manifests. `stream`: the stream's date of birth, since numbers are its own. `results`: what became of
-    the first `document` documents, one letter each.
+    the first `document` documents, one letter each. `error`: the message was refused with it, and is done.
     """
 
     sequence: int
     document: int
     stream: str = ""
     results: str = ""
+    error: Status | None = None
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -63,8 +66,9 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 class Manifests:
-    def __init__(self, bus: Bus, live: Live, applier: Applier, emitter: Emitter) -> None:
+    def __init__(self, bus: Bus, live: Live, store: Store, applier: Applier, emitter: Emitter) -> None:
         self._bus = bus
+        self._store = store
         self._live = live
         self._applier = applier
         self._emitter = emitter
@@ -116,30 +120,13 @@ class Manifests:
         try:
             async with _Heart(lambda: self._pull.working(message)):
                 await self._live.newest()
-                if not await self._is_done(message):
+                if self._cursor().sequence <= message.sequence:  # only what was acknowledged is followed by another
                     await self._apply(message, leadership)
         except BaseException:
             await self._pull.hand_back(message)
             raise
         with suppress(Unavailable):
             await self._pull.done(message)
-
-    async def _is_done(self, message: Published) -> bool:
-        cursor = self._cursor()
-        if cursor.sequence > message.sequence:
-            return True  # only what was acknowledged is followed by another
-        if message.delivered == 1 or cursor.sequence == message.sequence:
-            return False
-        sender = self._sender(message)
-        with suppress(ValueError, msgspec.MsgspecError):
-            subject = self._bus.names.outcome(sender.user, sender.id)
-            told = await read_one(self._bus, Source(self._bus.names.outcomes_stream), subject)
-            return (
-                told is not None
-                and told.value is not None
-                and (msgspec.json.decode(told.value, type=ApplyReply).sequence == message.sequence)
-            )
-        return False
 
     async def _apply(self, message: Published, leadership: Leadership) -> None:
         sender = self._sender(message)
@@ -148,8 +135,12 @@ class Manifests:
             with span("publish", start_ns=message.stored_ns, user=sender.user) as published:
                 traceparent = published.traceparent
         about: ObjectKey | None = None
+        cursor = self._cursor()
         try:
-            reply = await self._documents(message, sender, leadership, traceparent)
+            if cursor.sequence == message.sequence and cursor.error is not None:
+                reply = ApplyReply(error=cursor.error, traceparent=traceparent)
+            else:
+                reply = await self._documents(message, sender, leadership, traceparent)
         except Refusal as refusal:
             about = refusal.about
             reply = ApplyReply(error=to_status(refusal.error), traceparent=traceparent)
@@ -158,6 +149,7 @@ class Manifests:
         except Exception as error:
             log.exception("manifests.failed", sequence=message.sequence, user=sender.user)
             reply = ApplyReply(error=to_status(_internal(error)), traceparent=traceparent)
+        await self._conclude(message, reply, leadership)
         reply.sequence = message.sequence
         try:
             await self._tell(sender, reply, about)
@@ -180,6 +172,17 @@ class Manifests:
         whole = Whole(leadership.fence, lambda progress: self._advance(message, progress))
         return await self._applier.apply(documents, begun=begun, whole=whole, traceparent=traceparent)
 
+    async def _conclude(self, message: Published, reply: ApplyReply, leadership: Leadership) -> None:
+        """The cursor behind the whole message, if the last batch has not brought it there. Raises: Deposed, Retryable."""
+        cursor = self._cursor()
+        begun = Progress(cursor.results) if cursor.sequence == message.sequence else Progress()
+        progress = begun if reply.error is not None else Progress().then(reply.results)
+        put = self._advance(message, progress, _short(reply.error))
+        entry = self._live.view.entry(CURSOR_MANIFESTS)
+        if not unchanged(entry, put):
+            (revision,) = await self._store.commit([put], fence=leadership.fence)
+            await self._live.reached(revision)
+
     def _cursor(self) -> Cursor:
         entry = self._live.view.entry(CURSOR_MANIFESTS)
         if entry is not None and entry.value:
@@ -189,9 +192,9 @@ class Manifests:
                     return cursor
         return Cursor(sequence=0, document=0)
 
-    def _advance(self, message: Published, progress: Progress) -> Put:
+    def _advance(self, message: Published, progress: Progress, error: Status | None = None) -> Put:
         entry = self._live.view.entry(CURSOR_MANIFESTS)
-        cursor = Cursor(message.sequence, len(progress.letters), self._stream, progress.letters)
+        cursor = Cursor(message.sequence, len(progress.letters), self._stream, progress.letters, error)
         return Put(CURSOR_MANIFESTS, msgspec.json.encode(cursor), entry.revision if entry is not None else 0)
 
     def _sender(self, message: Published) -> Sender:
@@ -269,6 +272,13 @@ def _check_tokens(sender: Sender) -> None:
     for what, text in (("user", sender.user), ("namespace", sender.namespace)):
         if not guard.is_token(text):
             raise Refusal(Forbidden(f"{text[:64]!r} cannot be the {what} of a subject"))
+
+
+def _short(error: Status | None) -> Status | None:
+    """What is longer than the cursor should carry is told once, in the outcome."""
+    if error is None or len(msgspec.json.encode(error)) <= ERROR_BYTES_MAX:
+        return error
+    return to_status(BadRequest("refused when this message was read first"))
 
 
 def _internal(error: Exception) -> ShoalError:

@@ -42,6 +42,7 @@ EVENTS_EACH_S = 25.0  # a node's share, refilled; beyond it events are dropped, 
 EVENTS_BURST = 500.0
 HEARTBEAT_EVERY_S = 0.5
 UID_MAX = 128
+FIELD_PATH_MAX = 256
 REASON = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,127}$")
 
 
@@ -169,10 +170,10 @@ class Nodes:
         passed = [e for e in told[:EVENTS_MAX] if share.take(clock_s) and self._may_tell(node, e)]
         if dropped := len(told) - len(passed):
             log.warning("node.events_dropped", node=node, dropped=dropped)
-        by_subject: dict[str, list[Event]] = {}
-        for subject, event in (self._event(node, e) for e in passed):
-            by_subject.setdefault(subject, []).append(event)
-        await asyncio.gather(*(self._tell(subject, told) for subject, told in by_subject.items()))
+        by_reason: dict[tuple[ObjectKey, str], list[Event]] = {}
+        for key, event in (self._event(node, e) for e in passed):
+            by_reason.setdefault((key, event.reason), []).append(event)
+        await asyncio.gather(*(self._tell(node, *which, told) for which, told in by_reason.items()))
 
     def _share(self, node: str) -> "_Share | None":
         """None for a host that is no node. With a new node's share, those of nodes that are gone go."""
@@ -185,17 +186,18 @@ class Nodes:
             self._shares[node] = _Share()
         return self._shares[node]
 
-    async def _tell(self, subject: str, told: list[Event]) -> None:
+    async def _tell(self, node: str, key: ObjectKey, reason: str, told: list[Event]) -> None:
         """One after the other: each goes on counting from the one before. Lost while NATS is away."""
         try:
-            for event in told:
-                await self._writer.store.emit(
-                    subject, events.succeeding(await events.told_before(self._bus, subject), event)
-                )
+            before = await events.told_before(self._bus, key, node, reason)
+            for new in told:
+                note, event = events.place(before, key, new)
+                before[note] = events.succeeding(before.get(note), event)
+                await self._writer.store.emit(self._bus.names.event(key, node, reason, note), before[note])
         except ShoalError as error:
-            log.info("node.event_lost", subject=subject, error=str(error))
+            log.info("node.event_lost", key=str(key), reason=reason, error=str(error))
 
-    def _event(self, node: str, told: NodeEvent) -> tuple[str, Event]:
+    def _event(self, node: str, told: NodeEvent) -> tuple[ObjectKey, Event]:
         now = self._writer.clock.rfc3339()
         key = ObjectKey(told.resource, told.namespace, told.name)
         made = events.make(
@@ -204,13 +206,14 @@ class Nodes:
             told.type,
             told.reason,
             told.message,
+            field_path=told.field_path[:FIELD_PATH_MAX],
             reporter="node-agent",
             host=node,
             first=guard.time(told.first, now),
             last=guard.time(told.last, now),
             count=min(told.count, events.COUNT_MAX),
         )
-        return self._bus.names.event(key, node, told.reason), made
+        return key, made
 
     def _may_tell(self, node: str, event: NodeEvent) -> bool:
         """Of itself, of its pods, and of a pod that is gone by now."""

@@ -80,7 +80,7 @@ class Pull:
                     yield found
 
     async def done(self, message: Published) -> None:
-        """Raises: Unavailable: it will come again, and its cursor or its outcome says that it was done."""
+        """Raises: Unavailable: it will come again, and the cursor says that it was done."""
         await self._bus.ask(message.ack, b"+ACK", timeout=2.0)
 
     async def working(self, message: Published) -> None:

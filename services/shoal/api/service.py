@@ -90,7 +90,7 @@ class _Api:
         self.live = Live(bus, self.store)
         self.writer = Writer(self.live, self.store, clock)
         self.emitter = Emitter(bus, reporter="api", now=clock.rfc3339)
-        self.manifests = Manifests(bus, self.live, Applier(self.writer), self.emitter)
+        self.manifests = Manifests(bus, self.live, self.store, Applier(self.writer), self.emitter)
 
     async def run(self, on_ready: Callable[[], Any] | None) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -17,7 +17,7 @@ from tests.integration.api.manifests import NAMESPACE, apply, get, names, pod, r
 
 from shoal import wire
 from shoal.api import documents
-from shoal.api.manifests import SUSPECT_AFTER
+from shoal.api.manifests import SUSPECT_AFTER, Manifests
 from shoal.api.pull import Published, Pull
 from shoal.bus import jetstream
 from shoal.bus.connection import Bus, Message
@@ -72,12 +72,17 @@ async def test_an_id_that_can_be_none_is_not_used(
     assert results(await outcome(client, sequence)) == ["created"]
 
 
-async def test_an_unchanged_message_writes_nothing(client: Client, store: Store, api: "asyncio.Task[None]") -> None:
+async def test_an_unchanged_message_writes_nothing_but_the_cursor(
+    client: Client, store: Store, api: "asyncio.Task[None]"
+) -> None:
     text = several(NAMESPACE % "dev", replica_set("web"), pod("a"))
     assert results(await outcome(client, await client.publish(text))) == ["created"] * 3
     before = await store.last_revision()
     assert results(await outcome(client, await client.publish(text))) == ["unchanged"] * 3
-    assert await store.last_revision() == before
+    assert await store.last_revision() == before + 2
+    cursor = await store.get(CURSOR_MANIFESTS)
+    assert cursor is not None
+    assert cursor.revision == before + 2
 
 
 async def test_three_way_through_the_stream(client: Client, api: "asyncio.Task[None]") -> None:
@@ -151,7 +156,7 @@ async def test_every_broken_manifest_gets_its_sentences_and_changes_nothing(
 ) -> None:
     """Alone, and behind a good document: that one is refused with it."""
     await outcome(client, await client.publish(pod("there")))
-    entries = await store.list("desired.>", "observed.>", CURSOR_MANIFESTS)
+    entries = await store.list("desired.>", "observed.>")
     wrong: list[Any] = []
     for path in BROKEN:
         text = path.read_text()
@@ -165,7 +170,7 @@ async def test_every_broken_manifest_gets_its_sentences_and_changes_nothing(
                 wrong.append((path.name, behind.error, "behind a good one"))
     assert len(BROKEN) >= 40
     assert wrong == []
-    assert (await store.list("desired.>", "observed.>", CURSOR_MANIFESTS))[0] == entries[0]
+    assert (await store.list("desired.>", "observed.>"))[0] == entries[0]
 
 
 async def test_a_refusal_is_told_as_an_event(client: Client, api: "asyncio.Task[None]") -> None:
@@ -234,7 +239,7 @@ async def test_poison_is_refused_and_the_next_message_is_applied(
     assert told.error.message
     assert len(told.error.message) < 20_000
     assert results(await outcome(client, behind)) == ["created"]
-    assert await store.last_revision() <= before + 5  # [fence, pod, cursor], and a lease's token
+    assert await store.last_revision() <= before + 7  # [fence, cursor], [fence, pod, cursor], and a lease's token
 
 
 async def test_a_failure_of_our_own_is_an_outcome(
@@ -285,27 +290,65 @@ async def test_a_message_whose_ack_was_lost_undoes_nothing(
     assert results(await outcome(client, sequence)) == ["created", "created"]
 
 
-async def test_a_message_that_changed_nothing_is_not_done_twice_either(
-    client: Client, api: "asyncio.Task[None]", monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [(replica_set("web", 2), "unchanged"), (pod("a").replace("{name: a}", "{name: a, namespace: dev}"), "not found")],
+)
+async def test_what_wrote_nothing_is_not_decided_anew_either(
+    bus: Bus, client: Client, start_api: StartApi, monkeypatch: pytest.MonkeyPatch, message: str, told: str
 ) -> None:
-    """It has no cursor: that it was done is known by its outcome."""
-    await outcome(client, await client.publish(replica_set("web", 2)))
-    done, lost, settled = Pull.done, asyncio.Event(), asyncio.Event()
+    """Its leader dies before the ack; before it comes again to the next one, others have written by request, and its
+    outcome, which is kept an hour, is gone.
+    """
+    done, reached = Pull.done, asyncio.Event()
 
-    async def lose_the_first(self: Pull, message: Published) -> None:
-        if message.delivered == 1:
-            lost.set()
-            raise Unavailable("the acknowledgement was lost")
+    async def die_first(self: Pull, message: Published) -> None:
+        if message.sequence == sequence and message.delivered == 1:
+            reached.set()
+            await asyncio.Event().wait()
         await done(self, message)
-        settled.set()
 
-    monkeypatch.setattr(Pull, "done", lose_the_first)
-    sequence = await client.publish(replica_set("web", 2))
-    assert results(await outcome(client, sequence)) == ["unchanged"]
-    await asyncio.wait_for(lost.wait(), 10)
-    await apply(client, replica_set("web", 9))
-    await asyncio.wait_for(settled.wait(), 15)
+    first = await start_api()
+    sequence = (await client.publish(replica_set("web", 2))) + 1
+    await outcome(client, sequence - 1)
+    monkeypatch.setattr(Pull, "done", die_first)
+    assert await client.publish(message) == sequence
+    reply = await outcome(client, sequence)
+    assert told in (reply.error.message if reply.error is not None else results(reply)[0])
+    await asyncio.wait_for(reached.wait(), 10)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await jetstream.api(bus, f"STREAM.PURGE.{bus.names.outcomes_stream}")
+    await start_api()
+    await apply(client, several(NAMESPACE % "dev", replica_set("web", 9)))
+    assert results(await outcome(client, await client.publish(pod("behind")))) == ["created"]
     assert (await get(client, "rs", "web"))["spec"]["replicas"] == 9
+    assert await names(client, "pods") == ["behind"]
+
+
+async def test_a_refusal_is_told_by_the_next_leader_as_the_last_one_made_it(
+    client: Client, start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader dies between the cursor and the outcome."""
+    tell, reached = Manifests._tell, asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Manifests, "_tell", never)
+    first = await start_api()
+    sequence = await client.publish(pod("a"), namespace="dev")
+    await asyncio.wait_for(reached.wait(), 10)
+    monkeypatch.setattr(Manifests, "_tell", tell)
+    await apply(client, NAMESPACE % "dev")
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await start_api()
+    reply = await outcome(client, sequence)
+    assert reply.error is not None
+    assert 'namespaces "dev" not found' in reply.error.message
+    assert await names(client, "pods") == []
 
 
 async def test_half_a_message_goes_on_where_it_was(

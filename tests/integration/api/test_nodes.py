@@ -16,6 +16,7 @@ from shoal.client import Client
 from shoal.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound, Refused, ShoalError
 from shoal.names import EPOCH, ObjectKey, bound, claim, desired, observed
 from shoal.store.consumers import RequestedConsumer
+from shoal.store.events import NOTES_MAX
 from shoal.store.records import Entry, Put, Synced
 from shoal.store.store import Store
 from shoal.store.view import decode_observed
@@ -307,8 +308,8 @@ async def test_events_of_a_node_are_kubernetes_events(
     first = "2026-11-24T10:00:00Z"
     await node.report(
         events=[
-            an_event("web", uid, first=first, last=first),
-            an_event("web", uid, count=3, first=first, last="2026-11-24T10:05:00Z", message="again"),
+            an_event("web", uid, first=first, last=first, message="m 1"),
+            an_event("web", uid, count=3, first=first, last="2026-11-24T10:05:00Z", message="m 2"),
             an_event("theirs", theirs),
             an_event("web", uid, reason="No.Such>"),
             an_event("n1", "x", resource="nodes", namespace="", reason="Rebooted", type="Warning"),
@@ -318,7 +319,7 @@ async def test_events_of_a_node_are_kubernetes_events(
     found = {e.reason: e for e in await client.events(None, wire.EventsRequest())}
     assert set(found) == {"Started", "Rebooted"}
     started = found["Started"]
-    assert (started.count, started.message, started.first_timestamp) == (3, "again", first)
+    assert (started.count, started.message, started.first_timestamp) == (3, "m 2", first)
     assert (started.involved_object.kind, started.involved_object.uid) == ("Pod", uid)
     assert (started.source.component, started.source.host) == ("node-agent", "n1")
     assert [e.reason for e in await client.events("default", wire.EventsRequest(resource="po", name="web"))] == [
@@ -331,7 +332,7 @@ async def test_events_of_a_node_are_kubernetes_events(
     listed = await client.list("events", "default", field_selector="involvedObject.name=web")
     assert [msgspec.json.decode(i)["reason"] for i in listed.items] == ["Started"]
     one = msgspec.json.decode(listed.items[0])
-    assert (await get(client, "ev", one["metadata"]["name"]))["message"] == "again"
+    assert (await get(client, "ev", one["metadata"]["name"]))["message"] == "m 2"
 
 
 async def test_events_told_again_are_counted(
@@ -354,6 +355,52 @@ async def test_events_told_again_are_counted(
     await node.report(events=[an_event("web", "another", reason="BackOff")])
     (found,) = await client.events("default", wire.EventsRequest(resource="pods", name="web"))
     assert (found.count, found.involved_object.uid) == (1, "another")
+
+
+async def test_what_is_told_of_two_containers_for_one_reason_is_told_twice(
+    bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]"
+) -> None:
+    """And the next pull, which fails alike, counts on; what takes another time or id is no other thing."""
+    node = FakeNode(bus, "n1")
+    await node.register()
+    uid = await a_bound_pod(client, store, "web", "n1")
+    for minute in (0, 1):
+        when = f"2026-11-24T10:0{minute}:00Z"
+        await node.report(
+            events=[
+                an_event(
+                    "web", uid, reason="Failed", message=m, field_path=f"spec.containers{{{c}}}", first=when, last=when
+                )
+                for c in ("a", "b")
+                for m in (f"Failed to pull image: id 4f{minute}a0", "Error: ErrImagePull")
+            ]
+        )
+    found = await client.events("default", wire.EventsRequest(resource="pods", name="web"))
+    told = sorted((e.involved_object.field_path, e.message, e.count) for e in found)
+    assert told == [
+        ("spec.containers{a}", "Error: ErrImagePull", 2),
+        ("spec.containers{a}", "Failed to pull image: id 4f1a0", 2),
+        ("spec.containers{b}", "Error: ErrImagePull", 2),
+        ("spec.containers{b}", "Failed to pull image: id 4f1a0", 2),
+    ]
+    assert len({e.metadata.name for e in found}) == 4
+
+
+async def test_messages_without_end_make_no_events_without_end(
+    bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]", start_api: StartApi
+) -> None:
+    await start_api()
+    node = FakeNode(bus, "n1")
+    await node.register()
+    uid = await a_bound_pod(client, store, "web", "n1")
+    letters = [chr(ord("g") + i) for i in range(16)]
+    for letter in letters:
+        await node.report(events=[an_event("web", uid, message=letter + other) for other in letters[:4]])
+    found = await client.events("default", wire.EventsRequest(resource="pods", name="web"))
+    assert len(found) == NOTES_MAX + 1
+    (combined,) = [e for e in found if e.message.startswith("(combined from similar events): ")]
+    assert combined.message.endswith(letters[-1] + letters[3]), "the newest"
+    assert combined.count == 64 - NOTES_MAX
 
 
 async def test_events_are_watched(bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]") -> None:
