@@ -193,7 +193,7 @@ def test_the_picture_of_the_architecture_matches_the_names() -> None:
             here.watermark("Xnode"),
             here.watch("Xnode", "Xprocess"),
             here.node("Xnode", "Xverb"),
-            here.event(key, "Xreporter", "Xreason"),
+            here.event(key, "Xreporter", "Xreason", "Xnote"),
             names.desired(key),
             names.observed("Xwriter", key),
             names.bound("Xnode", key),

@@ -309,17 +309,24 @@ class Names(msgspec.Struct, frozen=True):
     def outcomes_all(self) -> str:
         return f"{self.prefix}.outcome.*.*"
 
-    def event(self, key: ObjectKey, reporter: str, reason: str) -> str:
-        """shoal.events.<ns>.<resource>.<name>.<reporter>.<reason>: one message a subject, the newest."""
+    def event(self, key: ObjectKey, reporter: str, reason: str, note: str = "") -> str:
+        """shoal.events.<ns>.<resource>.<name>.<reporter>.<reason>.<note>: one message a subject, the newest.
+
+        `note`: which of the different things that are told for that reason (`store.events.note`).
+        """
         where = f"{token(key.namespace)}.{token(key.resource)}.{token(key.name)}"
-        return f"{self.prefix}.events.{where}.{token(reporter)}.{token(reason)}"
+        return f"{self.prefix}.events.{where}.{token(reporter)}.{token(reason)}.{token(note)}"
+
+    def events_for(self, key: ObjectKey, reporter: str, reason: str) -> str:
+        """Filter: all that one reporter told of an object for one reason."""
+        return f"{self.event(key, reporter, reason).rpartition('.')[0]}.*"
 
     def events_of(self, key: ObjectKey) -> str:
-        return f"{self.prefix}.events.{token(key.namespace)}.{token(key.resource)}.{token(key.name)}.*.*"
+        return f"{self.prefix}.events.{token(key.namespace)}.{token(key.resource)}.{token(key.name)}.*.*.*"
 
     def events_in(self, namespace: str | None) -> str:
         """Filter: a namespace's events ("" = of cluster-wide objects), None = all."""
-        return f"{self.prefix}.events.{'*' if namespace is None else token(namespace)}.*.*.*.*"
+        return f"{self.prefix}.events.{'*' if namespace is None else token(namespace)}.*.*.*.*.*"
 
     # nodes → api
     def register(self, node: str) -> str:

@@ -276,6 +276,7 @@ class NodeEvent(Body, kw_only=True):
     type: str = "Normal"  # or Warning
     reason: str
     message: str
+    field_path: str = ""  # of the object: spec.containers{web}
     first: str = ""  # RFC 3339
     last: str = ""
     count: int = 1

@@ -86,7 +86,7 @@ async def test_one_event_a_subject(bus: Bus, store: Store) -> None:
     await store.emit(bus.names.event(ObjectKey("pods", "default", "web2"), "n1", "Killed"), b"other")
 
     told, revision = await store.events(bus.names.events_of(pod))
-    assert [(e.key.rsplit(".", 1)[1], e.value, e.traceparent) for e in told] == [
+    assert [(e.key.rsplit(".", 2)[1], e.value, e.traceparent) for e in told] == [
         ("Started", b"2", ""),
         ("Killed", b"k", "00-a"),
     ]
