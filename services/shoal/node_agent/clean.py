@@ -9,7 +9,8 @@ from contextlib import suppress
 from ipaddress import IPv4Network
 
 from shoal.errors import ShoalError
-from shoal.net.netlink import Netlink, NetlinkError, apply_routes
+from shoal.net.netlink import Netlink, NetlinkError
+from shoal.net.plumbing import apply_routes
 from shoal.net.records import PROTOCOL_SHOAL
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.network import marks, remove_all

@@ -17,7 +17,9 @@ import msgspec
 
 from shoal.errors import ShoalError, Unavailable
 from shoal.net import namespace, nft, nft_text
-from shoal.net.netlink import Netlink, Plumbing, delete_link, ensure_bridge, plumb
+from shoal.net.links import delete_link
+from shoal.net.netlink import Netlink
+from shoal.net.plumbing import Plumbing, ensure_bridge, plumb
 from shoal.node_agent.hostports import HostPort, Nat, ruleset
 from shoal.telemetry.logs import log
 

@@ -20,8 +20,10 @@ from shoal.errors import NotFound, Retryable
 from shoal.local.notify import ready
 from shoal.model.node import Node, PodRange
 from shoal.names import ObjectKey
-from shoal.net.netlink import Monitor, Netlink, NetlinkError, apply_routes, new_route
+from shoal.net.netlink import Monitor, Netlink, NetlinkError
+from shoal.net.plumbing import apply_routes
 from shoal.net.records import PROTOCOL_SHOAL
+from shoal.net.routes import new_route
 from shoal.service_proxy.routes import Plan, View, plan
 from shoal.service_proxy.status import NetworkReporter, condition
 from shoal.store.consumers import RequestedConsumer

@@ -14,22 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.net import namespace
-from shoal.net.netlink import (
-    Netlink,
-    NetlinkError,
-    Plumbing,
-    attribute,
-    attributes,
-    delete_link,
-    delete_route,
-    ensure_bridge,
-    link_up,
-    mac_of,
-    nested,
-    new_route,
-    plumb,
-)
+from shoal.net.links import delete_link, link_up, mac_of
+from shoal.net.messages import attribute, attributes, nested
+from shoal.net.netlink import Netlink, NetlinkError
+from shoal.net.plumbing import Plumbing, ensure_bridge, plumb
 from shoal.net.records import PROTOCOL_SHOAL
+from shoal.net.routes import delete_route, new_route
 
 
 @given(st.dictionaries(st.integers(1, 100), st.binary(max_size=300), max_size=10))
