@@ -14,7 +14,8 @@ from shoal.net.plumbing import apply_routes
 from shoal.net.records import PROTOCOL_SHOAL
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.network import marks, remove_all
-from shoal.node_agent.runtime.engine import Engine, Owner
+from shoal.node_agent.runtime.engine import Engine
+from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.service import read_registration
 from shoal.node_agent.volumes import Volumes
 from shoal.telemetry.logs import log

@@ -31,7 +31,8 @@ from shoal.node_agent.node import Node, at_once
 from shoal.node_agent.pods import group
 from shoal.node_agent.reporter import Reporter
 from shoal.node_agent.runtime import pause
-from shoal.node_agent.runtime.engine import Engine, Owner
+from shoal.node_agent.runtime.engine import Engine
+from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import (
     EXITED,
     RUNNING,

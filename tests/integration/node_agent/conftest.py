@@ -26,7 +26,8 @@ from shoal.model.node import Node
 from shoal.model.pod import BoundPod, Pod, PodStatus
 from shoal.model.registry import encode
 from shoal.names import Names, ObjectKey
-from shoal.node_agent.runtime.engine import Engine, Owner
+from shoal.node_agent.runtime.engine import Engine
+from shoal.node_agent.runtime.ownership import Owner
 from shoal.store.records import Delete, Put
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams, stream_configs

@@ -13,7 +13,8 @@ from tests.integration.node_agent.host import IMAGE, EngineHost
 from shoal import names
 from shoal.model.node import NodeStatus
 from shoal.model.pod import Pod, PodStatus
-from shoal.node_agent.runtime.engine import Engine, Owner, labels_of
+from shoal.node_agent.runtime.engine import Engine
+from shoal.node_agent.runtime.ownership import Owner, labels_of
 from shoal.node_agent.runtime.port import Labels
 
 pytestmark = pytest.mark.e2e

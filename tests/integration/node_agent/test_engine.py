@@ -11,7 +11,8 @@ from tests.integration.node_agent.host import IMAGE, EngineHost
 
 from shoal.errors import Unavailable
 from shoal.node_agent.runtime import pause
-from shoal.node_agent.runtime.engine import Engine, Owner, labels_of
+from shoal.node_agent.runtime.engine import Engine
+from shoal.node_agent.runtime.ownership import Owner, labels_of
 from shoal.node_agent.runtime.port import (
     CREATED,
     EXITED,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shoal.node_agent.runtime.engine import read_labels
+from shoal.node_agent.runtime.ownership import read_labels
 from shoal.node_agent.runtime.port import (
     EXITED,
     RUNNING,

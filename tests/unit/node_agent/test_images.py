@@ -7,7 +7,7 @@ import pytest
 from tests.unit.node_agent.simulated import SimulatedRuntime
 
 from shoal.node_agent.images import ImageError, Images
-from shoal.node_agent.runtime.engine import split_reference
+from shoal.node_agent.runtime.answers import split_reference
 from shoal.node_agent.runtime.port import Image
 
 WEB = Image(id="sha256:web")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from shoal.node_agent.runtime import engine
-from shoal.node_agent.runtime.engine import Engine, Owner
+from shoal.node_agent.runtime.engine import Engine
+from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import EngineError
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -16,7 +16,7 @@ from shoal.names import Names, ObjectKey
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.host import Host
-from shoal.node_agent.runtime.engine import Owner
+from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import EngineInfo
 from shoal.node_agent.service import Agent
 from shoal.store.records import Entry

@@ -19,7 +19,7 @@ from shoal.names import ObjectKey
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.images import Images
 from shoal.node_agent.node import Node
-from shoal.node_agent.runtime.engine import Owner
+from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import EXITED, RUNNING, EngineError, EngineInfo, Image
 from shoal.node_agent.turns import Turns
 from shoal.node_agent.volumes import Volumes
