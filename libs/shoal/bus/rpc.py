@@ -6,6 +6,7 @@ may carry it on): a message whose subject is not what was subscribed is dropped,
 one whose reply does not start with it.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
@@ -210,8 +211,9 @@ class MicroService:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for subscription in reversed(self._subscriptions):
-            await subscription.stop()
+        async with asyncio.TaskGroup() as stopping:  # what one of them waits for holds up no other
+            for subscription in self._subscriptions:
+                stopping.create_task(subscription.stop(), name=f"stop {subscription.subject}")
 
     async def add(self, name: str, subject: str, handler: Handler, *, limit: int = 64) -> None:
         """Serve one endpoint. Raises as `serve`'s handlers: see there."""

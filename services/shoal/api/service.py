@@ -18,7 +18,7 @@ from shoal.api.sessions import Sessions
 from shoal.api.verbs import Verbs
 from shoal.api.writing import Clock, Writer
 from shoal.bus.connection import Bus, connect
-from shoal.bus.rpc import Handler, MicroService, Request
+from shoal.bus.rpc import Handler, MicroService, Request, decode
 from shoal.bus.rpc import serve as answer
 from shoal.config import BusConfig
 from shoal.controller.lease import Lease
@@ -29,6 +29,7 @@ from shoal.store.events import Emitter
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams
 from shoal.telemetry.logs import log
+from shoal.wire import WatchReply, WatchRequest
 
 SERVICE = "shoal-api"
 VERSION = "0.1.0"
@@ -90,6 +91,7 @@ class _Api:
         self.live = Live(bus, self.store)
         self.writer = Writer(self.live, self.store, clock)
         self.emitter = Emitter(bus, reporter="api", now=clock.rfc3339)
+        self.ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.manifests = Manifests(bus, self.live, self.store, Applier(self.writer), self.emitter)
 
     async def run(self, on_ready: Callable[[], Any] | None) -> None:
@@ -132,7 +134,10 @@ class _Api:
                 log.info("ready", revision=self.live.revision, cluster=cluster.uid)
                 if on_ready is not None:
                     on_ready()
-                await asyncio.get_running_loop().create_future()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self.ending.set_result(None)
         finally:
             for subscription in subscriptions:
                 await subscription.stop()
@@ -147,7 +152,7 @@ class _Api:
             "create": verbs.create,
             "get": _by_resource(happenings.get, verbs.get),
             "list": _by_resource(happenings.list_, verbs.list_),
-            "watch": _by_resource(happenings.watch, verbs.watch),
+            "watch": _cut_short(_by_resource(happenings.watch, verbs.watch), self.ending),
             "patch": verbs.patch,
             "delete": verbs.delete,
             "scale": verbs.scale,
@@ -157,6 +162,27 @@ class _Api:
             "attach": sessions.attach,
             "session": sessions.session,
         }
+
+
+def _cut_short(watch: Handler, ending: "asyncio.Future[None]") -> Handler:
+    """A watch that still waits when the api stops is answered: nothing after the revision that it knows. Its asker, if
+    it is still there, asks again, another api or this one's successor.
+    """
+
+    async def until_the_end(request: Request) -> msgspec.Struct | bytes:
+        asked: WatchRequest = decode(request, WatchRequest)
+        if not asked.since:
+            return await watch(request)
+        work: asyncio.Future[Any] = asyncio.ensure_future(watch(request))
+        first: set[asyncio.Future[Any]] = {work, ending}
+        try:
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else WatchReply(revision=asked.since)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    return until_the_end
 
 
 def _by_resource(events: Handler, objects: Handler) -> Handler:

@@ -1,6 +1,7 @@
 """What people ask of objects, against a real server."""
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from tests.integration.api.conftest import StartApi
 from tests.integration.api.manifests import NAMESPACE, apply, get, names, pod, replica_set, results, several
 
 from shoal import wire
+from shoal.api.verbs import WATCH_WAIT_MAX_S
 from shoal.bus.connection import Bus
 from shoal.client import Client
 from shoal.errors import (
@@ -313,6 +315,23 @@ async def test_a_watch_waits_and_wakes(bus: Bus, client: Client) -> None:
     assert [e.type for e in reply.events] == ["ADDED"]
     empty = await bus.request(subject, wire.WatchRequest(since=reply.revision, wait_seconds=0.05), wire.WatchReply)
     assert (empty.events, int(empty.revision) >= int(reply.revision)) == ([], True)
+
+
+@pytest.mark.parametrize("resource", ["pods", "events"])
+async def test_a_watch_that_waits_does_not_hold_up_the_stop(
+    bus: Bus, client: Client, api: "asyncio.Task[None]", resource: str
+) -> None:
+    """It is answered: nothing since what it knows."""
+    subject = bus.names.api("admin", "watch", resource, "")
+    newest = await bus.request(subject, wire.WatchRequest(), wire.WatchReply)
+    asked = wire.WatchRequest(since=newest.revision, wait_seconds=WATCH_WAIT_MAX_S)
+    waiting = asyncio.create_task(bus.request(subject, asked, wire.WatchReply, timeout=15))
+    await names(client, "pods")  # answered behind it
+    began = time.monotonic()
+    api.cancel()
+    await asyncio.gather(api, return_exceptions=True)
+    assert time.monotonic() - began < WATCH_WAIT_MAX_S / 2
+    assert (await waiting) == wire.WatchReply(revision=newest.revision)
 
 
 async def test_a_watch_goes_on_through_another_api(
