@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from shoal.errors import ShoalError
-from shoal.node_agent.pods import BACKOFF_FIRST_S, BACKOFF_MAX_S
+from shoal.node_agent.lifecycle import BACKOFF_FIRST_S, BACKOFF_MAX_S
 from shoal.node_agent.registry_login import login, read_config
 from shoal.node_agent.runtime.port import EngineError, Image, Runtime
 

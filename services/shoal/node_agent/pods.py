@@ -2,24 +2,41 @@
 
 `decide` is called again after everything that happens. An action that is at work is in `Memory.working` and is not
 decided twice; carrying all actions out and deciding again ends in no action (the law the tests check).
-
-How long to wait before a restart follows from the containers alone (`Labels.failures`, times), so that an agent that
-restarts waits on where it was. Rules and words are Kubernetes' (pkg/kubelet): the first restart at once, then 10 s
-doubled to 5 minutes, forgotten after 10 minutes of running.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import assert_never
+from collections.abc import Mapping
 
 import msgspec
 
 from shoal.model.container import Container
 from shoal.model.pod import DEFAULT_GRACE_S, Pod
+from shoal.node_agent.actions import (
+    Action,
+    CreateContainer,
+    CreateSandbox,
+    Decision,
+    GetImage,
+    Prepare,
+    Release,
+    Remove,
+    StartContainer,
+    StartSandbox,
+    Stop,
+    key_of,
+)
+from shoal.node_agent.lifecycle import (
+    Group,
+    failures_after,
+    group,
+    init_restarts,
+    initialized,
+    phase,
+    restarts,
+    restarts_at,
+    succeeded,
+)
 from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, SANDBOX, Fact
 
-BACKOFF_FIRST_S = 10.0
-BACKOFF_MAX_S = 300.0
-FORGIVEN_AFTER_S = 600.0
 DRAIN_S = 2.0  # a deleted pod is stopped when it is drained, or so long after it was seen deleted
 NO_RECORD_GRACE_S = 2  # for what nobody wants any more, and whose manifest is not known
 SANDBOX_GRACE_S = 5  # for containers whose sandbox died: the pod is of no use until it begins anew
@@ -58,211 +75,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory
     now: float
     drained: bool = False
-
-
-# --- what to do --------------------------------------------------------------------------------------------------------
-
-
-class Prepare(msgspec.Struct, frozen=True):
-    """Address, files, volumes."""
-
-
-class GetImage(msgspec.Struct, frozen=True):
-    """Look for the container's image, pull it if its policy says so."""
-
-    container: str
-
-
-class CreateSandbox(msgspec.Struct, frozen=True):
-    generation: int
-
-
-class StartSandbox(msgspec.Struct, frozen=True):
-    """Start it if it does not run, and connect its network."""
-
-    id: str
-
-
-class CreateContainer(msgspec.Struct, frozen=True):
-    container: str
-    attempt: int
-    failures: int
-    generation: int
-
-
-class StartContainer(msgspec.Struct, frozen=True):
-    id: str
-    container: str
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """Ask it to end, kill it after `grace_s`. `why`: Killing, SandboxChanged, ContainerChanged; "" needs no event."""
-
-    id: str
-    grace_s: int
-    container: str
-    why: str = ""
-
-
-class Remove(msgspec.Struct, frozen=True):
-    """Kill it if it runs, and remove it."""
-
-    id: str
-
-
-class Release(msgspec.Struct, frozen=True):
-    """Volumes, files, address."""
-
-
-Action = Prepare | GetImage | CreateSandbox | StartSandbox | CreateContainer | StartContainer | Stop | Remove | Release
-
-
-def key_of(action: Action) -> str:
-    """What an action works on: two with one key never run at once."""
-    match action:
-        case Prepare() | Release():
-            return "ground"
-        case GetImage(container=container):
-            return f"image {container}"
-        case CreateSandbox():
-            return "sandbox"
-        case CreateContainer(container=container):
-            return f"create {container}"
-        case StartSandbox(id=i) | StartContainer(id=i):
-            return f"start {i}"
-        case Stop(id=i):
-            return f"stop {i}"
-        case Remove(id=i):
-            return f"remove {i}"
-        case _:
-            assert_never(action)
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """`wake_at`: decide again then even if nothing happens (Unix seconds); None: only when something does.
-
-    `ended`: nothing is left, and nothing will come back.
-    """
-
-    actions: tuple[Action, ...] = ()
-    wake_at: float | None = None
-    ended: bool = False
-
-
-# --- reading the facts -------------------------------------------------------------------------------------------------
-
-
-class Group(msgspec.Struct, frozen=True):
-    """The containers of one pod in order: of each name the newest last."""
-
-    sandboxes: tuple[Fact, ...]
-    containers: Mapping[str, tuple[Fact, ...]]
-
-    @property
-    def sandbox(self) -> Fact | None:
-        """The newest, unless a container belongs to a newer one still: that one has vanished."""
-        newest = max((f.labels.generation for f in self.all()), default=0)
-        found = self.sandboxes[-1] if self.sandboxes else None
-        return found if found is not None and found.labels.generation >= newest else None
-
-    def newest(self, name: str) -> Fact | None:
-        found = self.containers.get(name, ())
-        return found[-1] if found else None
-
-    def all(self) -> Iterator[Fact]:
-        for found in self.containers.values():
-            yield from found
-
-
-def group(facts: Iterable[Fact]) -> Group:
-    sandboxes: list[Fact] = []
-    containers: dict[str, list[Fact]] = {}
-    for fact in sorted(facts, key=lambda f: (f.labels.generation, f.labels.attempt, f.created_at, f.id)):
-        if fact.labels.container == SANDBOX:
-            sandboxes.append(fact)
-        else:
-            containers.setdefault(fact.labels.container, []).append(fact)
-    for found in containers.values():
-        found.sort(key=lambda f: (f.labels.attempt, f.created_at, f.id))
-    return Group(tuple(sandboxes), {name: tuple(found) for name, found in containers.items()})
-
-
-def succeeded(fact: Fact) -> bool:
-    return fact.state == EXITED and fact.exit_code == 0 and not fact.error
-
-
-def failures_after(fact: Fact) -> int:
-    """How many in a row have ended, this one included; a long run is forgiven."""
-    if fact.started_at and fact.finished_at - fact.started_at >= FORGIVEN_AFTER_S:
-        return 1
-    return fact.labels.failures + 1
-
-
-def backoff_s(failures: int) -> float:
-    """Seconds from the end of the `failures`-th in a row to the next start: 0, 10, 20, 40, ... 300."""
-    if failures <= 1:
-        return 0.0
-    return float(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 2, 10)))
-
-
-def restarts_at(fact: Fact) -> float:
-    return fact.finished_at + backoff_s(failures_after(fact))
-
-
-def restarts(pod: Pod, fact: Fact) -> bool:
-    """Whether the policy starts an ended container again."""
-    policy = pod.spec.restart_policy
-    return policy == "Always" or (policy != "Never" and not succeeded(fact))
-
-
-def init_restarts(pod: Pod) -> bool:
-    return pod.spec.restart_policy != "Never"
-
-
-def initialized(pod: Pod, known: Group) -> bool:
-    """Every init container has succeeded in the present sandbox, or what comes after them has begun there."""
-    if not pod.spec.init_containers:
-        return True
-    sandbox = known.sandbox
-    generation = sandbox.labels.generation if sandbox else max((f.labels.generation for f in known.all()), default=0)
-    for container in pod.spec.containers:
-        newest = known.newest(container.name)
-        if newest is not None and newest.labels.generation == generation and newest.state != CREATED:
-            return True
-    return all(
-        (found := known.newest(c.name)) is not None and succeeded(found) and found.labels.generation == generation
-        for c in pod.spec.init_containers
-    )
-
-
-def _lost(pod: Pod, known: Group) -> bool:
-    """A pod that never restarts, whose sandbox ended before all of its containers had begun: they never will."""
-    sandbox = known.sandbox
-    if pod.spec.restart_policy != "Never" or (sandbox is not None and sandbox.state != EXITED):
-        return False
-    states = [f.state for f in known.all()]
-    ended = EXITED in states and RUNNING not in states
-    return ended and any((f := known.newest(c.name)) is None or f.state == CREATED for c in pod.spec.containers)
-
-
-def phase(pod: Pod, facts: Iterable[Fact]) -> str:
-    """Pending, Running, Succeeded or Failed, as Kubernetes' getPhase."""
-    known = group(facts)
-    if _lost(pod, known):
-        return "Failed"
-    if not initialized(pod, known):
-        inits = [f for c in pod.spec.init_containers if (f := known.newest(c.name)) is not None]
-        failed = any(f.state == EXITED and not succeeded(f) for f in inits)
-        return "Failed" if failed and not init_restarts(pod) else "Pending"
-    newest = [known.newest(c.name) for c in pod.spec.containers]
-    found = [f for f in newest if f is not None and f.state != CREATED]
-    if any(f.state == RUNNING for f in found):
-        return "Running"
-    if len(found) < len(newest):
-        return "Running" if any(f is not None and f.labels.attempt > 0 for f in newest) else "Pending"
-    if any(restarts(pod, f) for f in found):
-        return "Running"
-    return "Succeeded" if all(succeeded(f) for f in found) else "Failed"
 
 
 # --- deciding ----------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Reporter:
         self._idle.clear()
         self._wake.set()
 
-    def event(self, key: ObjectKey, uid: str, type_: str, reason: str, message: str) -> None:
+    def event(self, key: ObjectKey, uid: str, type_: str, reason: str, message: str, *, field_path: str = "") -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._events.append(
             NodeEvent(
@@ -75,6 +75,7 @@ class Reporter:
                 type=type_,
                 reason=reason,
                 message=message,
+                field_path=field_path,
                 first=now,
                 last=now,
             )

@@ -26,9 +26,9 @@ from shoal.node_agent import hostports
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.images import Images
+from shoal.node_agent.lifecycle import group
 from shoal.node_agent.network import Marks, PodNetwork, link_name, marks, open_network, remove_all
 from shoal.node_agent.node import Node, at_once
-from shoal.node_agent.pods import group
 from shoal.node_agent.reporter import Reporter
 from shoal.node_agent.runtime import pause
 from shoal.node_agent.runtime.engine import Engine

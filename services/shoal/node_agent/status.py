@@ -19,8 +19,9 @@ from shoal.model.container import (
 from shoal.model.meta import Condition
 from shoal.model.pod import HostIP, Pod, PodIP, PodStatus
 from shoal.model.resources import qos_class
-from shoal.node_agent import pods
-from shoal.node_agent.pods import Failure, Group
+from shoal.node_agent import lifecycle
+from shoal.node_agent.lifecycle import Group
+from shoal.node_agent.pods import Failure
 from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, SANDBOX, Fact, Image
 
 
@@ -51,9 +52,9 @@ def _rfc3339(seconds: int) -> str:
 
 
 def pod_status(seen: Seen) -> PodStatus:
-    pod, known = seen.pod, pods.group(seen.facts)
-    phase = pods.phase(pod, seen.facts)
-    started = pods.initialized(pod, known)
+    pod, known = seen.pod, lifecycle.group(seen.facts)
+    phase = lifecycle.phase(pod, seen.facts)
+    started = lifecycle.initialized(pod, known)
     init = tuple(_container(seen, known, c, waits="PodInitializing", init=True) for c in pod.spec.init_containers)
     waits = "ContainerCreating" if started else "PodInitializing"
     main = tuple(_container(seen, known, c, waits=waits) for c in pod.spec.containers)
@@ -82,7 +83,7 @@ def _container(seen: Seen, known: Group, container: Container, *, waits: str, in
     crashed = newest is not None and newest.state == EXITED and state.terminated is None
     last = newest if crashed else before
     running = newest is not None and newest.state == RUNNING
-    done = init and newest is not None and pods.succeeded(newest)
+    done = init and newest is not None and lifecycle.succeeded(newest)
     return ContainerStatus(
         name=container.name,
         state=state,
@@ -110,11 +111,11 @@ def _state(seen: Seen, container: Container, newest: Fact | None, waits: str) ->
     failed = seen.failures.get(container.name) or seen.failures.get(SANDBOX)
     if newest is not None and newest.state == EXITED:
         if seen.pod.metadata.deletion_timestamp is None and _crash_loop(seen, container, newest):
-            seconds = int(pods.backoff_s(pods.failures_after(newest)))
+            seconds = int(lifecycle.backoff_s(lifecycle.failures_after(newest)))
             where = f"{seen.pod.metadata.name}_{seen.pod.metadata.namespace}({seen.pod.metadata.uid})"
             text = f"back-off {_duration(seconds)} restarting failed container={container.name} pod={where}"
             return _waiting("CrashLoopBackOff", text)
-        if failed is None or not pods.restarts(seen.pod, newest):
+        if failed is None or not lifecycle.restarts(seen.pod, newest):
             return ContainerState(terminated=_terminated(seen, newest))
     if failed is not None and failed.reason:
         return _waiting(failed.reason, failed.message)
@@ -123,8 +124,12 @@ def _state(seen: Seen, container: Container, newest: Fact | None, waits: str) ->
 
 def _crash_loop(seen: Seen, container: Container, newest: Fact) -> bool:
     is_init = container.name in {c.name for c in seen.pod.spec.init_containers}
-    again = pods.init_restarts(seen.pod) and not pods.succeeded(newest) if is_init else pods.restarts(seen.pod, newest)
-    return again and pods.restarts_at(newest) > seen.now
+    again = (
+        lifecycle.init_restarts(seen.pod) and not lifecycle.succeeded(newest)
+        if is_init
+        else lifecycle.restarts(seen.pod, newest)
+    )
+    return again and lifecycle.restarts_at(newest) > seen.now
 
 
 def _duration(seconds: int) -> str:
@@ -198,7 +203,7 @@ def _conditions(
 
 def _succeeded(known: Group, name: str) -> bool:
     found = known.newest(name)
-    return found is not None and pods.succeeded(found)
+    return found is not None and lifecycle.succeeded(found)
 
 
 def _word(value: bool) -> str:

@@ -9,25 +9,22 @@ from hypothesis import strategies as st
 from tests.unit.node_agent.made import NOW, a_fact, a_pod, a_sandbox
 
 from shoal.model.pod import Pod
-from shoal.node_agent import pods
-from shoal.node_agent.pods import (
-    BACKOFF_MAX_S,
+from shoal.node_agent import lifecycle
+from shoal.node_agent.actions import (
+    Action,
     CreateContainer,
     CreateSandbox,
     Decision,
-    Failure,
     GetImage,
-    Memory,
     Prepare,
     Release,
     Remove,
     StartContainer,
     StartSandbox,
     Stop,
-    View,
-    backoff_s,
-    decide,
 )
+from shoal.node_agent.lifecycle import BACKOFF_MAX_S, backoff_s
+from shoal.node_agent.pods import Failure, Memory, View, decide
 from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, Fact, Labels
 
 READY = Memory(prepared=True, connected=frozenset({"sandbox-0-0"}), images={"web": "sha256:1", "init": "sha256:2"})
@@ -93,7 +90,7 @@ def test_the_others_begin_when_the_last_init_container_has_succeeded() -> None:
 def test_a_failed_init_container_is_tried_again_unless_the_policy_is_never() -> None:
     failed = a_fact("init", state=EXITED, exit_code=1)
     assert look(with_init(), a_sandbox(), failed).actions == (CreateContainer("init", 1, 1, 0),)
-    assert pods.phase(with_init(restartPolicy="Never"), (a_sandbox(), failed)) == "Failed"
+    assert lifecycle.phase(with_init(restartPolicy="Never"), (a_sandbox(), failed)) == "Failed"
 
 
 def test_init_containers_run_again_in_a_new_sandbox() -> None:
@@ -191,7 +188,7 @@ def test_a_pod_that_never_restarts_does_not_begin_anew() -> None:
     facts = (a_sandbox(state=EXITED), a_fact(state=EXITED, exit_code=137))
     decision = look(a_pod(restartPolicy="Never"), *facts)
     assert decision.actions == (Remove("sandbox-0-0"),)
-    assert pods.phase(a_pod(restartPolicy="Never"), facts) == "Failed"
+    assert lifecycle.phase(a_pod(restartPolicy="Never"), facts) == "Failed"
 
 
 def test_a_container_of_an_older_sandbox_is_not_left_running_beside_the_new_one() -> None:
@@ -280,7 +277,7 @@ def test_what_has_no_record_goes() -> None:
     ],
 )
 def test_phases(policy: str, facts: tuple[Fact, ...], phase: str) -> None:
-    assert pods.phase(a_pod(restartPolicy=policy), facts) == phase
+    assert lifecycle.phase(a_pod(restartPolicy=policy), facts) == phase
 
 
 # --- laws ----------------------------------------------------------------------------------------------------------------
@@ -357,7 +354,7 @@ class World:
     def set(self, i: str, **known: Any) -> None:
         self.facts[i] = msgspec.structs.replace(self.facts[i], **known)
 
-    def perform(self, action: pods.Action) -> None:
+    def perform(self, action: Action) -> None:
         match action:
             case Prepare():
                 self.prepared, self.released = True, False
@@ -416,7 +413,7 @@ def test_deciding_settles_whatever_it_begins_with(pod: Pod | None, facts: list[F
         assert left == []
         return
     running = sorted(f.labels.container for f in left if f.state == RUNNING)
-    if pods.phase(pod, left) == "Running":
+    if lifecycle.phase(pod, left) == "Running":
         sandbox = [f for f in left if f.labels.container == ""]
         assert len(sandbox) == 1
         assert sandbox[0].id in world.connected
@@ -440,4 +437,4 @@ def test_the_order_of_what_is_known_changes_nothing(pod: Pod | None, facts: list
 @given(st.integers(0, 10_000), st.floats(0, 1e6))
 def test_no_backoff_is_longer_than_five_minutes(failures: int, ran: float) -> None:
     ended = a_fact(state=EXITED, failures=failures, started_at=NOW - ran, finished_at=NOW)
-    assert 0 <= pods.restarts_at(ended) - NOW <= BACKOFF_MAX_S
+    assert 0 <= lifecycle.restarts_at(ended) - NOW <= BACKOFF_MAX_S

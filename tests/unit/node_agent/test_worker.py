@@ -53,6 +53,7 @@ class Heard:
         self.statuses: list[PodStatus] = []
         self.gone = False
         self.events: list[tuple[str, str]] = []
+        self.paths: list[str] = []
         self._changed = asyncio.Event()
 
     def pod(self, key: Any, uid: str, status: Any, *, gone: bool, traceparent: str) -> None:
@@ -60,7 +61,8 @@ class Heard:
         self.gone = gone
         self._changed.set()
 
-    def event(self, key: Any, uid: str, type_: str, reason: str, message: str) -> None:
+    def event(self, key: Any, uid: str, type_: str, reason: str, message: str, *, field_path: str) -> None:
+        self.paths.append(field_path)
         self.events.append((reason, message))
 
     async def until(self, wanted: Callable[[PodStatus], bool]) -> PodStatus:
@@ -217,13 +219,39 @@ async def test_an_image_that_cannot_be_had_and_then_can(case: Case) -> None:
     assert "Pulling" in case.heard.reasons
 
 
+async def test_each_container_has_events_of_its_own(case: Case) -> None:
+    broken = [{"name": n, "image": f"r.example/{n}", "imagePullPolicy": "IfNotPresent"} for n in ("a", "b")]
+    case.begin(a_pod(containers=broken))
+    await case.heard.until(lambda s: all(c.state.waiting and c.state.waiting.message for c in s.container_statuses))
+    told = {
+        (path, message)
+        for path, (reason, message) in zip(case.heard.paths, case.heard.events, strict=True)
+        if reason == "Failed"
+    }
+    assert told == {
+        (f"spec.containers{{{n}}}", message)
+        for n in ("a", "b")
+        for message in (
+            f'Failed to pull image "r.example/{n}": manifest for r.example/{n} not found',
+            "Error: ErrImagePull",
+        )
+    }
+    await case.end()
+    case.worker = Worker(case.node, KEY, "u1")
+    case.begin(a_pod(initContainers=[{"name": "init", "image": "shoal/web", "imagePullPolicy": "IfNotPresent"}]))
+    await case.heard.until(
+        lambda s: bool(s.init_container_statuses) and s.init_container_statuses[0].state.running is not None
+    )
+    assert "spec.initContainers{init}" in case.heard.paths
+
+
 async def test_an_image_that_went_meanwhile_is_looked_for_again(case: Case) -> None:
     pod = a_pod(containers=[{"name": "web", "image": "shoal/web", "imagePullPolicy": "IfNotPresent"}])
     await case.running(pod)
     case.runtime.registry["shoal/web"] = case.runtime.images.pop("shoal/web")
     case.runtime.die(case.runtime.of("web")[0], 1)
     async with asyncio.timeout(5):
-        while not case.worker._failures:
+        while not case.worker.known.failures:
             await asyncio.sleep(0)
     case.runtime.now += 1
     case.want(pod)
@@ -366,7 +394,7 @@ async def test_a_create_whose_answer_was_lost_does_not_double(case: Case) -> Non
     case.runtime.fail["create"] = [Unavailable("broke off")]
     case.begin(a_pod())
     async with asyncio.timeout(5):
-        while not case.worker._failures:
+        while not case.worker.known.failures:
             await asyncio.sleep(0)
     case.runtime.now += 1
     case.want(a_pod())
