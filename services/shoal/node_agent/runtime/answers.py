@@ -8,7 +8,7 @@ from shoal.node_agent.runtime.ownership import read_labels
 from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, Fact
 
 
-class State(msgspec.Struct):
+class ContainerState(msgspec.Struct):
     Status: str = ""
     Running: bool = False
     OOMKilled: bool = False
@@ -19,7 +19,7 @@ class State(msgspec.Struct):
     FinishedAt: str = ""
 
 
-class Config(msgspec.Struct):
+class ContainerConfig(msgspec.Struct):
     Labels: dict[str, str] | None = None
     Image: str = ""
     User: str = ""
@@ -29,14 +29,14 @@ class Inspected(msgspec.Struct):
     Id: str
     Created: str = ""
     Image: str = ""
-    State: State = msgspec.field(default_factory=State)
-    Config: Config = msgspec.field(default_factory=Config)
+    State: ContainerState = msgspec.field(default_factory=ContainerState)
+    Config: ContainerConfig = msgspec.field(default_factory=ContainerConfig)
 
 
 class FoundImage(msgspec.Struct):
     Id: str
     RepoDigests: list[str] | None = None
-    Config: Config | None = None
+    Config: ContainerConfig | None = None
 
 
 class Actor(msgspec.Struct):
