@@ -66,8 +66,8 @@ def key_of(action: Action) -> str:
             return "ground"
         case GetImage(container=container):
             return f"image {container}"
-        case CreateSandbox():
-            return "sandbox"
+        case CreateSandbox(generation=generation):
+            return f"sandbox {generation}"
         case CreateContainer(container=container):
             return f"create {container}"
         case StartSandbox(id=i) | StartContainer(id=i):

@@ -108,7 +108,7 @@ def _run(view: View, pod: Pod, known: Group) -> Decision:
         if (failed := memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
             return Decision(tuple(actions), failed.until)
         return Decision((*actions, Prepare()))
-    generation = sandbox.labels.generation if sandbox else _next_generation(known)
+    generation = _generation(view, known)
     wakes: list[float] = []
     if sandbox is None:
         if (failed := memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
@@ -120,7 +120,7 @@ def _run(view: View, pod: Pod, known: Group) -> Decision:
         else:
             actions.append(StartSandbox(sandbox.id))
     ready = sandbox is not None and sandbox.id in memory.connected
-    wanted = _wanted(pod, known)
+    wanted = _wanted(pod, known, generation)
     actions += _of_older_sandboxes(pod, known, generation)
     for container in (*pod.spec.init_containers, *pod.spec.containers):
         found = known.containers.get(container.name, ())
@@ -134,16 +134,24 @@ def _run(view: View, pod: Pod, known: Group) -> Decision:
     return Decision(tuple(actions), min(wakes, default=None))
 
 
-def _next_generation(known: Group) -> int:
-    """A generation that no container belongs to: one whose sandbox vanished is not joined by what is left of it."""
+def _generation(view: View, known: Group) -> int:
+    """Of the sandbox that is there or being created; else a new one, that no container belongs to: one whose sandbox
+    vanished is not joined by what is left of it.
+
+    A container may be created before its sandbox is: it is not left of one that vanished.
+    """
+    if known.sandbox is not None:
+        return known.sandbox.labels.generation
+    for key in view.memory.working:
+        if key.startswith("sandbox "):
+            return int(key.removeprefix("sandbox "))
     return max((f.labels.generation + 1 for f in known.all()), default=0)
 
 
-def _wanted(pod: Pod, known: Group) -> set[str]:
+def _wanted(pod: Pod, known: Group, generation: int) -> set[str]:
     """Names of the containers whose turn it is: init containers one by one, then all others."""
     if initialized(pod, known):
         return {c.name for c in pod.spec.containers}
-    generation = known.sandbox.labels.generation if known.sandbox else _next_generation(known)
     for container in pod.spec.init_containers:
         newest = known.newest(container.name)
         if newest is None or not succeeded(newest) or newest.labels.generation != generation:

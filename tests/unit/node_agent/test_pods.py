@@ -61,7 +61,7 @@ def test_a_created_container_is_started_in_a_ready_sandbox() -> None:
 
 
 def test_what_is_at_work_is_not_decided_again() -> None:
-    working = msgspec.structs.replace(READY, working=frozenset({"sandbox", "create web"}))
+    working = msgspec.structs.replace(READY, working=frozenset({"sandbox 0", "create web"}))
     assert look(a_pod(), memory=working).actions == ()
 
 
