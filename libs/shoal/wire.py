@@ -196,12 +196,16 @@ class SessionOpened(Body, kw_only=True):
     session: str  # `<node token>/<id>`: any api can relay to it
 
 
+STDIN_WINDOW = 1 << 20  # bytes of input that may be sent beyond what the process has taken
+
+
 class SessionRequest(Body, kw_only=True):
     """Each pull carries byte credit and, one way, stdin (`eof`: it ends), a resize or the end.
 
     `sequence` counts pulls from 1: a pull that is sent again with the same number is answered again, not done twice.
     Input is taken in the order of the numbers. A pull that waits for output is answered at once, empty, when the next
-    one arrives: so what is typed need not wait for it.
+    one arrives: so what is typed need not wait for it. All `stdin` sent is at most `STDIN_WINDOW` more than the last
+    answer's `stdin_taken`.
     """
 
     session: str
@@ -220,10 +224,14 @@ class Chunk(Body, kw_only=True):
 
 
 class SessionReply(Body, kw_only=True):
-    """Within 10 s, at most `credit_bytes`. `done`: nothing comes after this; then `exit_code` (exec) or `error`."""
+    """Within 10 s, at most `credit_bytes`. `done`: nothing comes after this; then `exit_code` (exec) or `error`.
+
+    `stdin_taken`: bytes of input that the process has taken since the beginning.
+    """
 
     sequence: int
     chunks: list[Chunk] = []
+    stdin_taken: int = 0
     done: bool = False
     exit_code: int | None = None
     error: Status | None = None

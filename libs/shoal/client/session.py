@@ -2,7 +2,7 @@
 
 Each pull asks for a bounded number of bytes, so that who stops reading stops the flow. A pull whose answer was lost is
 sent again under its number, and answered again. What is typed goes out at once, beside the pull that waits for output;
-answers are taken in the order of their numbers.
+answers are taken in the order of their numbers. Input goes no further than the process takes it (`wire.STDIN_WINDOW`).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Self
 
 from shoal.bus.connection import Bus
 from shoal.errors import ShoalError, Unavailable, from_status
-from shoal.wire import Chunk, SessionReply, SessionRequest
+from shoal.wire import STDIN_WINDOW, Chunk, SessionReply, SessionRequest
 
 ANSWER_S = 12.0  # the node answers within 10
 TRIES = 3
@@ -36,6 +36,8 @@ class Session:
         self._credit = credit_bytes
         self._sequence = 0
         self._stdin = bytearray()
+        self._stdin_sent = 0
+        self._stdin_taken = 0
         self._eof = False
         self._resize: tuple[int, int] | None = None
         self._wake = asyncio.Event()
@@ -111,11 +113,16 @@ class Session:
             typed.cancel()
 
     def _has_input(self) -> bool:
-        return bool(self._stdin or self._eof or self._resize is not None)
+        """Some that may go now."""
+        return bool((self._stdin and self._room()) or (self._eof and not self._stdin) or self._resize is not None)
+
+    def _room(self) -> int:
+        return STDIN_WINDOW - (self._stdin_sent - self._stdin_taken)
 
     def _request(self) -> SessionRequest:
-        stdin = bytes(self._stdin[:STDIN_BYTES_MAX])
+        stdin = bytes(self._stdin[: min(STDIN_BYTES_MAX, self._room())])
         del self._stdin[: len(stdin)]
+        self._stdin_sent += len(stdin)
         eof = self._eof and not self._stdin
         if eof:
             self._eof = False
@@ -136,9 +143,12 @@ class Session:
     async def _pull(self, request: SessionRequest) -> SessionReply:
         for tries_left in range(TRIES - 1, -1, -1):
             try:
-                return await self._bus.request(self._subject, request, SessionReply, timeout=ANSWER_S)
+                reply = await self._bus.request(self._subject, request, SessionReply, timeout=ANSWER_S)
             except Unavailable:
                 if not tries_left or self._bus.nc.is_closed:
                     raise
                 await asyncio.sleep(random.uniform(0.1, 0.3))
+            else:
+                self._stdin_taken = max(self._stdin_taken, reply.stdin_taken)
+                return reply
         raise AssertionError("the loop above returns or raises")

@@ -1,7 +1,8 @@
 """One session's flow: output that goes only as far as the asker's credit, input that waits for the process.
 
 A reader that stops pulling stops the flow: between pulls at most one piece is read ahead, the rest stays in the engine,
-and so a log of any size passes in bounded memory.
+and so a log of any size passes in bounded memory. A process that stops reading stops its sender: each answer says how much
+input the process has taken, and no more than `STDIN_WINDOW` beyond that may be sent.
 """
 
 import asyncio
@@ -10,12 +11,11 @@ from contextlib import suppress
 
 from shoal.errors import BadRequest, Overloaded, ShoalError, to_status
 from shoal.node_agent.runtime.port import Output, Terminal
-from shoal.wire import Chunk, SessionReply, SessionRequest
+from shoal.wire import STDIN_WINDOW, Chunk, SessionReply, SessionRequest
 
 ANSWER_S = 9.0  # the asker hears something within 10 s
 CREDIT_MAX = 524_288  # a node's message holds 1 MiB, and JSON carries bytes as base64
-STDIN_SOFT = 1 << 20  # beyond it a pull is answered when the process has read, or has filled the credit
-STDIN_HARD = 8 << 20
+STDIN_ROOM = STDIN_WINDOW // 2  # who has sent more than this unread is told as soon as less is left
 ORDER_S = 9.5  # a pull that waits for the process to read is answered in 9
 EXIT_TRIES = 50
 EXIT_PAUSE_S = 0.02
@@ -39,8 +39,15 @@ class Flow:
         self._input_eof = False
         self._input_room = asyncio.Event()
         self._input_room.set()
+        self._received = 0  # bytes of input, since the beginning
+        self._told = 0  # of them, what the asker knows that the process has taken
         self._writing: asyncio.Task[None] | None = None
         self.done = False
+
+    @property
+    def unread(self) -> int:
+        """Bytes of input that wait for the process; never more than the window."""
+        return self._input_size
 
     async def pull(self, request: SessionRequest) -> SessionReply:
         """Answer pull number `request.sequence`; the same number again gets the same answer.
@@ -81,11 +88,13 @@ class Flow:
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._take_input(request)
-                await self._fill(reply, min(request.credit_bytes, CREDIT_MAX))
+                short = self._received - self._told > STDIN_ROOM  # it may be waiting for room
+                await self._fill(reply, min(request.credit_bytes, CREDIT_MAX), short=short)
         except TimeoutError:
             pass
         except ShoalError as error:
             reply.done, reply.error = True, to_status(error)
+        reply.stdin_taken = self._told = self._received - self._input_size
         self.done = self.done or reply.done
         return reply
 
@@ -97,15 +106,16 @@ class Flow:
         if request.resize is not None:
             with suppress(ShoalError):  # a process that has just ended has no window
                 await self._terminal.resize(*request.resize)
+        if self._input_size + len(request.stdin) > STDIN_WINDOW:
+            raise Overloaded("more input was sent than the process has room for")
         if request.stdin:
             self._input.append(request.stdin)
             self._input_size += len(request.stdin)
+            self._received += len(request.stdin)
         self._input_eof = self._input_eof or request.eof
         if (self._input or self._input_eof) and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(self._write(self._terminal), name="stdin")
-        if self._input_size > STDIN_HARD:
-            raise Overloaded("the process does not read its input")
-        if self._input_size > STDIN_SOFT:
+        if self._input_size > STDIN_ROOM:
             self._input_room.clear()
 
     async def _write(self, terminal: Terminal) -> None:
@@ -114,7 +124,7 @@ class Flow:
                 piece = self._input.popleft()
                 await terminal.write(piece)
                 self._input_size -= len(piece)
-                if self._input_size <= STDIN_SOFT:
+                if self._input_size <= STDIN_ROOM:
                     self._input_room.set()
             if self._input_eof:
                 self._input_eof = False
@@ -126,13 +136,15 @@ class Flow:
 
     # --- output ----------------------------------------------------------------------------------------------------------
 
-    async def _fill(self, reply: SessionReply, credit: int) -> None:
+    async def _fill(self, reply: SessionReply, credit: int, *, short: bool) -> None:
         """Wait for the first piece, then take what is there without waiting.
 
-        While there is no room for input, go on until there is: the process may be one that writes before it reads.
+        If the asker is `short` of room for input, go on until there is some, and no longer: the process may be one that
+        writes before it reads, or that says nothing before it has read all.
         """
         while credit > 0:
-            piece = await self._next(wait=not reply.chunks or not self._input_room.is_set())
+            wait = not self._input_room.is_set() if short else not reply.chunks
+            piece = await self._next(wait=wait, short=short)
             if piece is None:
                 return
             stream, data = piece
@@ -152,7 +164,7 @@ class Flow:
                     await self._finish(reply)
                     return
 
-    async def _next(self, *, wait: bool) -> tuple[int, bytes] | None:
+    async def _next(self, *, wait: bool, short: bool) -> tuple[int, bytes] | None:
         """A piece; (0, b"") at the end; None: nothing is there now. A read that was begun is never broken off: what it
         has taken from the engine would be lost.
         """
@@ -167,7 +179,7 @@ class Flow:
                 return None
         if not self._reading.done():
             # More input must wait for room, so that the pull which brings it hurries nobody.
-            enough = self._hurry if self._input_room.is_set() else self._input_room
+            enough = self._input_room if short else self._hurry
             other = asyncio.create_task(enough.wait(), name="enough")
             try:
                 await asyncio.wait((self._reading, other), return_when=asyncio.FIRST_COMPLETED)

@@ -10,7 +10,7 @@ from shoal.client.session import Session
 from shoal.errors import BadRequest, Unavailable
 from shoal.node_agent import flow as flows
 from shoal.node_agent.flow import Flow
-from shoal.wire import SessionReply, SessionRequest
+from shoal.wire import STDIN_WINDOW, SessionReply, SessionRequest
 
 
 class Shell:
@@ -150,4 +150,71 @@ async def test_a_number_that_never_follows_is_refused(monkeypatch: pytest.Monkey
     flow = Flow(Shell())
     with pytest.raises(BadRequest, match="pull 3 does not follow pull 0"):
         await flow.pull(SessionRequest(session="s", sequence=3))
+    await flow.close()
+
+
+class Counter(Shell):
+    """Like `wc -c`: first writes `before` bytes, then reads all, and says how much at the end. Keeps what waits at most."""
+
+    def __init__(self, before: int) -> None:
+        super().__init__()
+        self.before = before
+        self.reads = asyncio.Event()
+        self.counted = 0
+        if not before:
+            self.reads.set()
+
+    async def read(self) -> tuple[int, bytes] | None:
+        if self.before:
+            piece = min(self.before, 65_536)
+            self.before -= piece
+            return 1, bytes(piece)
+        self.reads.set()
+        return await super().read()
+
+    async def write(self, data: bytes) -> None:
+        await self.reads.wait()
+        for _ in range(50):  # slower than it is sent
+            await asyncio.sleep(0)
+        self.counted += len(data)
+
+    async def write_eof(self) -> None:
+        self.said.put_nowait((1, str(self.counted).encode()))
+        await super().write_eof()
+
+
+@pytest.mark.parametrize("before", [0, 28_000_000], ids=["a mute one", "one that writes before it reads"])
+async def test_a_flood_of_input_goes_as_the_process_reads(before: int) -> None:
+    """Neither refused nor piled up at the node, and no answer waits for output that only comes at the end."""
+    shell = Counter(before)
+    session, wire = a_session(shell)
+    waiting = 0
+
+    async def request(subject: str, request: SessionRequest, reply: Any, *, timeout: float) -> SessionReply:
+        nonlocal waiting
+        answer = await Wire.request(wire, subject, request, reply, timeout=timeout)
+        waiting = max(waiting, wire.flow.unread)
+        return answer
+
+    wire.request = request  # type: ignore[method-assign]
+    session.write(bytes(28_000_000))
+    session.close_stdin()
+    got = 0
+    last = b""
+    async with asyncio.timeout(8):  # a pull that waits in vain is answered after 9 s
+        async for chunk in session:
+            got += len(chunk.data)
+            last = chunk.data
+    assert last.endswith(b"28000000")
+    assert got == before + len("28000000")
+    assert 0 < waiting <= STDIN_WINDOW
+    await wire.flow.close()
+
+
+async def test_a_sender_that_heeds_no_window_is_refused() -> None:
+    shell = Counter(1)
+    flow = Flow(shell, terminal=shell)
+    reply = await flow.pull(SessionRequest(session="s", sequence=1, stdin=bytes(STDIN_WINDOW + 1)))
+    assert reply.error is not None
+    assert reply.error.reason == "TooManyRequests"
     await flow.close()

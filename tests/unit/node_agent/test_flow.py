@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.node_agent.simulated import Pieces
 
 from shoal.errors import BadRequest, Unavailable
-from shoal.node_agent.flow import STDIN_SOFT, Flow
+from shoal.node_agent.flow import STDIN_ROOM, Flow
 from shoal.wire import SessionReply, SessionRequest
 
 
@@ -171,7 +171,7 @@ async def test_output_flows_though_more_than_a_message_of_input_is_stuck() -> No
     for _ in range(4):
         process.said.put_nowait((1, b"y" * 1000))
     flow = Flow(process, terminal=process)
-    first = await asyncio.wait_for(flow.pull(ask(1, stdin=b"x" * (STDIN_SOFT + 1), credit_bytes=3000)), 5)
+    first = await asyncio.wait_for(flow.pull(ask(1, stdin=b"x" * (STDIN_ROOM + 1), credit_bytes=3000)), 5)
     assert len(data(first)) == 3000, "not before the input, and as far as the credit goes"
     second = asyncio.create_task(flow.pull(ask(2, stdin=b"z")))
     third = asyncio.create_task(flow.pull(ask(3, stdin=b"z")))
@@ -194,7 +194,7 @@ async def test_a_process_that_ends_before_it_has_read_makes_room() -> None:
     process = Ended()
     process.blocked.clear()
     flow = Flow(process, terminal=process)
-    first = asyncio.create_task(flow.pull(ask(1, stdin=b"x" * (STDIN_SOFT + 1))))
+    first = asyncio.create_task(flow.pull(ask(1, stdin=b"x" * (STDIN_ROOM + 1))))
     await until(lambda: flow._reading is not None)
     process.blocked.set()
     assert data(await asyncio.wait_for(first, 5)) == b""
