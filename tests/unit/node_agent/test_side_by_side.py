@@ -9,7 +9,7 @@ from tests.unit.node_agent.made import a_fact, a_pod, a_sandbox
 from tests.unit.node_agent.test_pods import READY, look
 from tests.unit.node_agent.test_worker import Case
 
-from shoal.node_agent.pods import CreateContainer, CreateSandbox, Remove, StartContainer
+from shoal.node_agent.actions import CreateContainer, CreateSandbox, Remove, StartContainer
 from shoal.node_agent.runtime.port import CREATED
 
 MAKING = msgspec.structs.replace(READY, working=frozenset({"sandbox 0"}))
