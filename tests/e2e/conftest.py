@@ -18,7 +18,8 @@ import pytest
 
 from shoal.config import BusConfig
 from shoal.local import processes
-from shoal.local.lab import Lab, base, records
+from shoal.local.lab import Lab
+from shoal.local.lab_files import base, records
 
 HERE = Path(__file__).parent
 PREFIX = "test-"

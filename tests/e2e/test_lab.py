@@ -13,7 +13,8 @@ from tests.e2e.world import eventually
 
 from shoal.errors import NotFound
 from shoal.local import processes
-from shoal.local.lab import CONTROL_PLANE, Lab
+from shoal.local.lab import Lab
+from shoal.local.lab_places import CONTROL_PLANE
 from shoal.local.program import State
 
 pytestmark = pytest.mark.timeout(180)

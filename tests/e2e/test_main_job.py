@@ -27,7 +27,8 @@ from tests.e2e.world import (
 
 from shoal import names, wire
 from shoal.client import Client
-from shoal.local.lab import CONTROL_PLANE, Lab
+from shoal.local.lab import Lab
+from shoal.local.lab_places import CONTROL_PLANE
 
 Docker = Callable[[str], Awaitable[Any]]
 

@@ -9,60 +9,29 @@ so that ending them ends the lab (engine.py, links.py). Needs root.
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import msgspec
-
-from shoal.errors import AlreadyExists, Invalid, NotFound, Unavailable
-from shoal.local import cluster, engine, images, links, processes, ranges
-from shoal.local.cluster import ClusterSpec
+from shoal.errors import AlreadyExists, NotFound, Unavailable
+from shoal.local import cluster, engine, images, lab_files, links, processes, ranges
 from shoal.local.control import Control, launch, leftovers
-from shoal.local.engine import EngineSpec
 from shoal.local.engine_client import EngineClient
-from shoal.local.jaeger import BINARIES, Jaeger, find_binary
+from shoal.local.jaeger import BINARIES, find_binary
+from shoal.local.lab_places import CONTROL_PLANE, KEEPER, Places
 from shoal.local.program import Program, Report, State
 
-BASE = Path("/var/lib/shoal/labs")
 DEFAULT_NAME = "lab"
-NATS_PORT = 4222
-KEEPER = "lab/keeper"
-CONTROL_PLANE = "control"  # takes the place of a host where its processes are meant
-HOST_PARTS = ("engine", "agent", "proxy")
 UP_SECONDS = 90.0
 Say = Callable[[str], None]
 
 
-class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`lab.json`: what must be known to use, or to clear away, a lab."""
-
-    name: str
-    plan: links.Plan
-    cluster_cidr: str
-    env: dict[str, str] = {}
-    jaeger: Jaeger | None = None
-
-
-def base() -> Path:
-    return Path(os.environ.get("SHOAL_LAB_DIR") or BASE)
-
-
-class Lab:
+class Lab(Places):
     """A lab that runs. Hosts are `h1`, `h2`, ...; `control` stands for nats and the control plane."""
-
-    def __init__(self, record: LabRecord) -> None:
-        self.record = record
-        self.name = record.name
-        self.directory = base() / record.name
-        self.control = Control(self.directory)
 
     # --- coming and going ------------------------------------------------------------------------------------------
 
@@ -88,8 +57,12 @@ class Lab:
         binary = find_binary() if with_jaeger else None
         if with_jaeger and binary is None:
             raise Unavailable(f"there is no Jaeger ({' or '.join(BINARIES)}) on the PATH")
-        with _locked():
-            record = await asyncio.to_thread(_reserve, name, hosts, link_count, dict(env or {}), binary, cluster_cidr)
+        lab_files.check(name, hosts, link_count)
+        with lab_files.locked():
+            await asyncio.to_thread(_make_room, name)
+            record = await asyncio.to_thread(
+                lab_files.reserve, name, hosts, link_count, dict(env or {}), binary, cluster_cidr
+            )
         lab = cls(record)
         try:
             await lab._start(say)
@@ -101,9 +74,9 @@ class Lab:
     @classmethod
     def open(cls, name: str = DEFAULT_NAME) -> Self:
         """Raises: NotFound if no lab of that name runs."""
-        found = read_record(name)
-        if found is None or Control(base() / name).process() is None:
-            running = ", ".join(r.name for r in running_labs()) or "none runs"
+        found = lab_files.read_record(name)
+        if found is None or Control(lab_files.base() / name).process() is None:
+            running = ", ".join(r.name for r in lab_files.running_labs()) or "none runs"
             raise NotFound(f"there is no lab {name!r} ({running}); `shoal lab up` starts one")
         return cls(found)
 
@@ -137,16 +110,16 @@ class Lab:
     async def _start(self, say: Say) -> None:
         await launch(self.directory, env=cluster.base_env())
         say(f"{len(self.hosts)} hosts: namespaces, links, engines")
-        keepers = [engine.keeper(self._engine(host), program=f"{host}/keeper") for host in self.hosts]
+        keepers = [engine.keeper(self.engine_spec(host), program=f"{host}/keeper") for host in self.hosts]
         await self.control.add([_lab_keeper(self.directory), *keepers])
         pids = {name: report.process.pid for name, report in (await self.control.wait(seconds=20)).items()}
         await asyncio.to_thread(self._plumb, pids)
         inside = _inside(pids[KEEPER])
-        programs = [cluster.nats(self._cluster, wrap=inside)]
+        programs = [cluster.nats(self.cluster_spec, wrap=inside)]
         programs += [self.record.jaeger.program(inside)] if self.record.jaeger else []
         for host in self.hosts:
-            programs += self._host_programs(host, pids[f"{host}/keeper"])
-        programs += [cluster.control(self._cluster, process, wrap=inside) for process in cluster.CONTROL]
+            programs += self.host_programs(host, pids[f"{host}/keeper"])
+        programs += [cluster.control(self.cluster_spec, process, wrap=inside) for process in cluster.CONTROL]
         await self.control.add(programs)
         say("nats-server and the control plane; images for the hosts")
         async with asyncio.TaskGroup() as tasks:
@@ -163,69 +136,18 @@ class Lab:
         await self.control.wait([f"{host}/engine"], seconds=UP_SECONDS)
         await asyncio.to_thread(images.build, EngineClient(self.docker_socket(host)))
 
-    def _host_programs(self, host: str, keeper_pid: int, env: Mapping[str, str] | None = None) -> list[Program]:
-        spec = self._engine(host)
-        started = engine.engine(spec, keeper_pid, program=f"{host}/engine", needs=[f"{host}/keeper"])
-        return [started, *(self._node_program(host, process, keeper_pid, env) for process in cluster.NODE)]
-
-    def _node_program(self, host: str, process: str, keeper_pid: int, env: Mapping[str, str] | None) -> Program:
-        spec = self._engine(host)
-        return cluster.node(
-            self._cluster,
-            process,
-            program=f"{host}/{process}",
-            node=host,
-            state=self.state_dir(host),
-            socket=str(spec.socket),
-            needs=[f"{host}/engine", cluster.NATS],
-            extra=env,
-            wrap=lambda argv: engine.enter(keeper_pid, argv, own_network=True),
-        )
-
     def _kill_engines(self) -> None:
         for host in self.hosts:
-            engine.kill_all(self._engine(host))
+            engine.kill_all(self.engine_spec(host))
 
     def _clear(self) -> None:
         processes.end(leftovers(self.directory).values(), seconds=0.5)
         subprocess.run(["ip", "link", "del", self.record.plan.uplink], stderr=subprocess.DEVNULL, check=False)
         for host in self.hosts:
-            engine.clear(self._engine(host), data=True)
+            engine.clear(self.engine_spec(host), data=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    # --- what is where -----------------------------------------------------------------------------------------------
-
-    @property
-    def hosts(self) -> list[str]:
-        return self.record.plan.hosts
-
-    @property
-    def nats_url(self) -> str:
-        return self._cluster.nats_url
-
-    def docker_socket(self, host: str) -> str:
-        """The path of that host's engine's unix socket, reachable from every namespace."""
-        return str(self._engine(self._known(host)).socket)
-
-    def state_dir(self, host: str) -> Path:
-        """What the host's agent and proxy keep."""
-        return self._engine(self._known(host)).directory / "node"
-
-    def address(self, host: str) -> str:
-        return str(self.record.plan.address(self._known(host)))
-
-    def log(self, program: str) -> Path:
-        """Of `api`, `h1/agent`, ..."""
-        return self.control.log(program)
-
-    def environment(self, host: str = "") -> dict[str, str]:
-        """What points a client at this cluster, and with `host` at that host's engine too."""
-        found = {"NATS_URL": self.nats_url}
-        if self.record.jaeger:
-            found["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.record.jaeger.otlp_endpoint
-        if host:
-            found["DOCKER_HOST"] = f"unix://{self.docker_socket(host)}"
-        return found
+    # --- what runs ---------------------------------------------------------------------------------------------------------
 
     async def processes(self) -> dict[str, Report]:
         return await self.control.status()
@@ -237,39 +159,17 @@ class Lab:
             raise NotFound(f"{program} does not run in lab {self.name}")
         return report.process.pid
 
-    @property
-    def _cluster(self) -> ClusterSpec:
-        traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.record.jaeger.otlp_endpoint} if self.record.jaeger else {}
-        return ClusterSpec(
-            host=str(self.record.plan.nats_address),
-            port=NATS_PORT,
-            store=self.directory / "store",
-            name=f"shoal-{self.name}",
-            cluster_cidr=self.record.cluster_cidr,
-            extra=traced | self.record.env,
-        )
-
-    def _engine(self, host: str) -> EngineSpec:
-        name = engine.machine_wide(f"shoal-{self.name}-{host}", self.directory, BASE / self.name)
-        return EngineSpec(name=name, directory=self.directory / host, hostname=host, own_network=True)
-
-    def _known(self, host: str) -> str:
-        name = f"h{host}" if host.isdigit() else host
-        if name not in self.hosts:
-            raise NotFound(f"lab {self.name} has no host {host!r}; it has {', '.join(self.hosts)}")
-        return name
-
     # --- faults ----------------------------------------------------------------------------------------------------------
 
     async def cut(self, host: str) -> None:
         """Pull the host's cable: it reaches nobody, nobody reaches it; what runs on it goes on."""
-        await asyncio.to_thread(links.cable, self._known(host), await self.pid(KEEPER), plugged=False)
+        await asyncio.to_thread(links.cable, self.known(host), await self.pid(KEEPER), plugged=False)
 
     async def heal(self, host: str) -> None:
-        await asyncio.to_thread(links.cable, self._known(host), await self.pid(KEEPER), plugged=True)
+        await asyncio.to_thread(links.cable, self.known(host), await self.pid(KEEPER), plugged=True)
 
     async def is_cut(self, host: str) -> bool:
-        return await asyncio.to_thread(links.is_unplugged, self._known(host), await self.pid(KEEPER))
+        return await asyncio.to_thread(links.is_unplugged, self.known(host), await self.pid(KEEPER))
 
     async def kill(self, host: str, part: str = "all", *, restart: bool = True) -> None:
         """SIGKILL. `all` of a host is a power cut: every process, container, mount, link and rule of it is gone at once.
@@ -277,13 +177,13 @@ class Lab:
         Without `restart` it stays down until `restart()`; with it the supervisor starts it again (a host: it boots).
         """
         if host == CONTROL_PLANE or part != "all":
-            await self.control.kill(self._programs(host, part), hold=not restart)
+            await self.control.kill(self.programs(host, part), hold=not restart)
             return
-        host = self._known(host)
+        host = self.known(host)
         unplugged = await self.is_cut(host)
         with self._networks(host) as network:
-            await self.control.kill([*self._programs(host, "all"), f"{host}/keeper"], hold=True)
-            await asyncio.to_thread(engine.kill_all, self._engine(host))
+            await self.control.kill([*self.programs(host, "all"), f"{host}/keeper"], hold=True)
+            await asyncio.to_thread(engine.kill_all, self.engine_spec(host))
             await asyncio.to_thread(network.kill)
         await asyncio.to_thread(
             links.detach, host, await self.pid(KEEPER)
@@ -293,16 +193,16 @@ class Lab:
 
     async def restart(self, host: str, part: str = "all", *, env: Mapping[str, str] | None = None) -> None:
         """Stop in order what runs, start, and wait until it is ready. `env`: for the agent and proxy, from now on."""
-        names = self._programs(host, part)
+        names = self.programs(host, part)
         if host != CONTROL_PLANE and part == "all":
-            host = self._known(host)
+            host = self.known(host)
             unplugged = await self.is_cut(host)
             await self.control.stop([*names, f"{host}/keeper"])
             await asyncio.to_thread(links.detach, host, await self.pid(KEEPER))
             await self._boot(host, unplugged=unplugged, env=env)
         elif env is not None:
-            host = self._known(host)
-            programs = self._host_programs(host, await self.pid(f"{host}/keeper"), env)
+            host = self.known(host)
+            programs = self.host_programs(host, await self.pid(f"{host}/keeper"), env)
             await self.control.add([p for p in programs if p.name in names])
         else:
             await self.control.stop(names)
@@ -324,21 +224,13 @@ class Lab:
     async def _boot(self, host: str, *, unplugged: bool, env: Mapping[str, str] | None = None) -> None:
         """A host from nothing but its disk: namespaces, cable, engine, agent, proxy."""
         keeper = f"{host}/keeper"
-        await self.control.add([engine.keeper(self._engine(host), program=keeper)])
+        await self.control.add([engine.keeper(self.engine_spec(host), program=keeper)])
         await self.control.wait([keeper], seconds=20)
         lab_pid, keeper_pid = await self.pid(KEEPER), await self.pid(keeper)
         await asyncio.to_thread(links.attach, self.record.plan, host, lab_pid, keeper_pid)
         if unplugged:
             await asyncio.to_thread(links.cable, host, lab_pid, plugged=False)
-        await self.control.add(self._host_programs(host, keeper_pid, env))
-
-    def _programs(self, host: str, part: str) -> list[str]:
-        """Raises: NotFound for a host or a part that there is not."""
-        known = (cluster.NATS, *cluster.CONTROL) if host == CONTROL_PLANE else HOST_PARTS
-        prefix = "" if host == CONTROL_PLANE else f"{self._known(host)}/"
-        if part != "all" and part not in known:
-            raise NotFound(f"{part!r} is no part of {host}; it is one of {', '.join(known)}, all")
-        return [f"{prefix}{name}" for name in (known if part == "all" else (part,))]
+        await self.control.add(self.host_programs(host, keeper_pid, env))
 
     # --- inside ------------------------------------------------------------------------------------------------------------
 
@@ -346,7 +238,7 @@ class Lab:
         """`argv` as it runs inside a host's namespaces (or, for `control`, in the lab's network)."""
         if host == CONTROL_PLANE:
             return ["nsenter", "-t", str(await self.pid(KEEPER)), "-n", "--", *argv]
-        return engine.enter(await self.pid(f"{self._known(host)}/keeper"), list(argv), own_network=True)
+        return engine.enter(await self.pid(f"{self.known(host)}/keeper"), list(argv), own_network=True)
 
     async def run(self, host: str, *argv: str, check: bool = True) -> str:
         """Run it inside, and give its output. Raises: Unavailable if it fails and `check`."""
@@ -381,71 +273,11 @@ def _inside(pid: int) -> cluster.Wrap:
     return lambda argv: ["nsenter", "-t", str(pid), "-n", "--", *argv]
 
 
-# --- the labs of this machine ----------------------------------------------------------------------------------------------
-
-
-def read_record(name: str) -> LabRecord | None:
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode((base() / name / "lab.json").read_bytes(), type=LabRecord)
-    return None
-
-
-def records() -> list[LabRecord]:
-    """Of all labs that there are files of, running or not."""
-    found = [read_record(path.parent.name) for path in sorted(base().glob("*/lab.json"))]
-    return [r for r in found if r is not None]
-
-
-def running_labs() -> list[LabRecord]:
-    return [r for r in records() if Control(base() / r.name).process() is not None]
-
-
-@contextlib.contextmanager
-def _locked() -> Iterator[None]:
-    base().mkdir(parents=True, exist_ok=True)
-    with (base() / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _reserve(
-    name: str, hosts: int, link_count: int, env: dict[str, str], binary: str | None, cluster_cidr: str
-) -> LabRecord:
-    """Pick a block that neither this machine nor another lab uses, and write it down. Under the lock."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
-        raise Invalid(f"{name!r} is no name for a lab: lower-case letters, digits and dashes")
-    if not (1 <= link_count <= links.LINKS_MAX and 1 <= hosts <= links.HOSTS_MAX):
-        raise Invalid(f"a lab has 1 to {links.HOSTS_MAX} hosts and 1 to {links.LINKS_MAX} links")
-    if (old := read_record(name)) is not None:
+def _make_room(name: str) -> None:
+    """Clear away what a crash left of a lab of that name. Raises: AlreadyExists if one runs."""
+    if (old := lab_files.read_record(name)) is not None:
         lab = Lab(old)
         if lab.control.process() is not None:
             raise AlreadyExists(f"lab {name} runs already; `shoal lab down --name {name}` ends it")
-        lab._kill_engines()  # noqa: SLF001  (what a crash left)
+        lab._kill_engines()  # noqa: SLF001
         lab._clear()  # noqa: SLF001
-    others = [IPv4Network(r.plan.block) for r in records()]
-    candidates = ranges.lab_candidates()
-    block, _ = ranges.pick(candidates, [*ranges.taken(), *others])
-    plan = links.Plan(
-        block=str(block),
-        number=candidates.index(str(block)),
-        links=link_count,
-        hosts=[f"h{n}" for n in range(1, hosts + 1)],
-    )
-    found = Jaeger(binary=binary, host=str(plan.nats_address)) if binary else None
-    record = LabRecord(name=name, plan=plan, cluster_cidr=cluster_cidr, env=env, jaeger=found)
-    _write_files(record)
-    return record
-
-
-def _write_files(record: LabRecord) -> None:
-    """The record, and what stands in for each host's own files in /etc."""
-    directory = base() / record.name
-    names = "\n".join(f"{record.plan.address(h)} {h}" for h in record.plan.hosts)
-    for host in record.plan.hosts:
-        etc = directory / host / "etc"
-        etc.mkdir(parents=True, exist_ok=True)
-        (etc / "resolv.conf").write_text("nameserver 127.0.0.1\n")  # refuses at once: no pull hangs
-        (etc / "hosts").write_text(f"127.0.0.1 localhost\n{names}\n")
-        (etc / "hostname").write_text(f"{host}\n")
-        (etc / "machine-id").write_text(f"{secrets.token_hex(16)}\n")
-    (directory / "lab.json").write_bytes(msgspec.json.encode(record))

@@ -12,7 +12,8 @@ from tests.e2e.tracing.jaeger import Jaeger, jaeger_path
 from tests.e2e.tracing.receiver import Receiver, SpanSeen, receiving
 
 from shoal.local import cluster
-from shoal.local.lab import KEEPER, Lab
+from shoal.local.lab import Lab
+from shoal.local.lab_places import KEEPER
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -73,9 +74,9 @@ async def _export_to(lab: Lab, endpoint: str) -> None:
     """Start every process again, exporting to an address that is known only now: this machine's, as the lab sees it."""
     lab.record = msgspec.structs.replace(lab.record, env={ENDPOINT: endpoint})
     inside = ["nsenter", "-t", str(await lab.pid(KEEPER)), "-n", "--"]
-    programs = [cluster.control(lab._cluster, name, wrap=lambda argv: [*inside, *argv]) for name in cluster.CONTROL]
+    programs = [cluster.control(lab.cluster_spec, name, wrap=lambda argv: [*inside, *argv]) for name in cluster.CONTROL]
     for host in lab.hosts:
         keeper = await lab.pid(f"{host}/keeper")
-        programs += [lab._node_program(host, process, keeper, None) for process in cluster.NODE]
+        programs += [lab.node_program(host, process, keeper, None) for process in cluster.NODE]
     await lab.control.add(programs)
     await lab.control.wait(seconds=60)

@@ -8,7 +8,9 @@ import pytest
 
 from shoal.local import links
 from shoal.local.control import launch
-from shoal.local.lab import CONTROL_PLANE, KEEPER, Lab, LabRecord, _lab_keeper
+from shoal.local.lab import Lab, _lab_keeper
+from shoal.local.lab_files import LabRecord
+from shoal.local.lab_places import CONTROL_PLANE, KEEPER
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
 

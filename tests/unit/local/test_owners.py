@@ -10,7 +10,8 @@ import pytest
 from tests.e2e.conftest import OWNER, end_orphans, owned
 
 from shoal.local import links, processes
-from shoal.local.lab import Lab, LabRecord
+from shoal.local.lab import Lab
+from shoal.local.lab_files import LabRecord
 
 NAME = "test-x"
 

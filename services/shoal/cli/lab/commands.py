@@ -2,18 +2,18 @@
 
 import asyncio
 import os
-import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
 from shoal.errors import BadRequest
-from shoal.local import lab as labs
-from shoal.local.lab import Lab
+from shoal.local import exports, lab_files
+from shoal.local.lab import DEFAULT_NAME, Lab
+from shoal.local.lab_places import CONTROL_PLANE
 
 app = cyclopts.App(
     name="lab",
@@ -33,12 +33,12 @@ def say(text: str) -> None:
 
 
 def _open(name: str) -> Lab:
-    running = labs.running_labs()
-    if not name and len(running) > 1 and all(r.name != labs.DEFAULT_NAME for r in running):
+    running = lab_files.running_labs()
+    if not name and len(running) > 1 and all(r.name != DEFAULT_NAME for r in running):
         raise BadRequest(f"several labs run ({', '.join(r.name for r in running)}): say which with --name")
     if not name and len(running) == 1:
         name = running[0].name
-    return Lab.open(name or labs.DEFAULT_NAME)
+    return Lab.open(name or DEFAULT_NAME)
 
 
 @app.command
@@ -46,7 +46,7 @@ def up(
     *,
     hosts: int = 3,
     links: Annotated[int, Parameter(help="Hosts are dealt to that many links, which only the lab's router joins.")] = 1,
-    name: Annotated[str, Parameter(help="What to call it; labs beside each other do not meet.")] = labs.DEFAULT_NAME,
+    name: Annotated[str, Parameter(help="What to call it; labs beside each other do not meet.")] = DEFAULT_NAME,
     jaeger: Annotated[bool, Parameter(negative=(), help="With a Jaeger inside, if its binary is on the PATH.")] = False,
     env: Annotated[
         list[str] | None, Parameter(negative=(), help="NAME=VALUE for every process; may be repeated.")
@@ -61,7 +61,7 @@ def up(
     say(f"lab {lab.name} is up after {time.monotonic() - began:.1f} s: {', '.join(lab.hosts)}")
     if lab.record.jaeger:
         say(f"traces: {lab.record.jaeger.query_url}")
-    select = "" if name == labs.DEFAULT_NAME else f" --name {name}"
+    select = "" if name == DEFAULT_NAME else f" --name {name}"
     say(f'\n  eval "$(shoal lab env{select})"      then: shoal get nodes -o wide')
     say(f"  shoal lab cut h1{select}              pull a host's cable;  heal h1 plugs it in")
     say(f"  shoal lab down{select}                end it, with all that belongs to it")
@@ -74,25 +74,25 @@ def down(
     every: Annotated[bool, Parameter(name="--all", negative=(), help="Every lab of this machine.")] = False,
 ) -> None:
     """End a lab: no process, container, network, mount or rule of it is left."""
-    records = labs.records() if every else [r for r in labs.records() if r.name == (name or _only())]
+    records = lab_files.records() if every else [r for r in lab_files.records() if r.name == (name or _only())]
     if not records:
-        say(f"no lab {name or labs.DEFAULT_NAME} is there" if not every else "no lab is there")
+        say(f"no lab {name or DEFAULT_NAME} is there" if not every else "no lab is there")
     for record in records:
         asyncio.run(Lab(record).down())
         say(f"lab {record.name} is down")
 
 
 def _only() -> str:
-    names = [r.name for r in labs.records()]
-    return names[0] if len(names) == 1 else labs.DEFAULT_NAME
+    names = [r.name for r in lab_files.records()]
+    return names[0] if len(names) == 1 else DEFAULT_NAME
 
 
 @app.command(name="list")
 def list_() -> None:
     """List the labs of this machine."""
     rows = [("NAME", "HOSTS", "LINKS", "NATS", "STATE")]
-    running = {r.name for r in labs.running_labs()}
-    for record in labs.records():
+    running = {r.name for r in lab_files.running_labs()}
+    for record in lab_files.records():
         state = "running" if record.name in running else "dead"
         plan = record.plan
         rows.append((record.name, str(len(plan.hosts)), str(plan.links), Lab(record).nats_url, state))
@@ -114,7 +114,8 @@ def status(*, name: Name = "") -> None:
 @app.command
 def env(host: Host = "", /, *, name: Name = "") -> None:
     """Print the `export` lines that point any client at the lab, and with HOST at that host's engine too."""
-    _exports(_open(name).environment(host))
+    for line in exports.lines(_open(name).environment(host), os.environ, exports.ours()):
+        print(line)
 
 
 @app.command
@@ -163,7 +164,7 @@ def exec_(
     lab = _open(name)
     argv = asyncio.run(lab.command(host, command))
     sys.stdout.flush()
-    inside = {} if host == labs.CONTROL_PLANE else {"DOCKER_HOST": "unix:///run/docker.sock"}
+    inside = {} if host == CONTROL_PLANE else {"DOCKER_HOST": "unix:///run/docker.sock"}
     os.execvpe(argv[0], argv, os.environ | {"NATS_URL": lab.nats_url} | inside)  # noqa: S606
 
 
@@ -185,11 +186,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not found or not name:
         raise BadRequest(f"{text!r} is not NAME=VALUE")
     return name, value
-
-
-def _exports(values: Mapping[str, str]) -> None:
-    for name, value in values.items():
-        print(f"export {name}={shlex.quote(value)}")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> None:
