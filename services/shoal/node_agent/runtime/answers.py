@@ -39,7 +39,7 @@ class FoundImage(msgspec.Struct):
     Config: ContainerConfig | None = None
 
 
-class Actor(msgspec.Struct):
+class EventActor(msgspec.Struct):
     ID: str = ""
     Attributes: dict[str, str] = {}
 
@@ -47,7 +47,7 @@ class Actor(msgspec.Struct):
 class Event(msgspec.Struct):
     Type: str = ""
     Action: str = ""
-    Actor: Actor = msgspec.field(default_factory=Actor)
+    Actor: EventActor = msgspec.field(default_factory=EventActor)
     timeNano: int = 0  # noqa: N815  (the engine's name)
 
 
