@@ -8,7 +8,7 @@ from ipaddress import IPv4Interface
 from shoal.net.messages import CREATE, EXCL, Message, attribute, attributes
 from shoal.net.records import SCOPE_UNIVERSE
 
-RTM_NEWADDR, RTM_GETADDR = 20, 22
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, link
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
@@ -36,3 +36,10 @@ def new_address(link: int, interface: IPv4Interface) -> Message:
         + attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)
     )
     return Message(RTM_NEWADDR, CREATE | EXCL, payload, f"give {interface} to link {link}", (errno.EEXIST,))
+
+
+def delete_address(link: int, interface: IPv4Interface) -> Message:
+    payload = _IFADDR.pack(socket.AF_INET, interface.network.prefixlen, 0, SCOPE_UNIVERSE, link) + attribute(
+        _IFA_LOCAL, interface.ip.packed
+    )
+    return Message(RTM_DELADDR, 0, payload, f"take {interface} from link {link}", (errno.EADDRNOTAVAIL,))

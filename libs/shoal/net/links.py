@@ -108,6 +108,12 @@ def link_up(link: int) -> Message:
     return Message(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, link, IFF_UP, IFF_UP), f"bring up link {link}")
 
 
+def set_mtu(link: int, mtu: int) -> Message:
+    return Message(
+        RTM_NEWLINK, 0, _IFINFO.pack(0, 0, link, 0, 0) + u32(_IFLA_MTU, mtu), f"set the MTU of link {link} to {mtu}"
+    )
+
+
 def enslave(link: int, bridge: int) -> Message:
     return Message(
         RTM_NEWLINK, 0, _IFINFO.pack(0, 0, link, 0, 0) + u32(_IFLA_MASTER, bridge), f"put link {link} on its bridge"

@@ -9,6 +9,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 REQUEST, ACK = 0x1, 0x4
 REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400  # of what makes something
 DUMP = 0x300  # of what asks
+DUMP_INTERRUPTED = 0x10  # of what answers
 
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
@@ -37,8 +38,8 @@ def frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 def error_number(payload: bytes) -> int:
-    """The errno in an NLMSG_ERROR; 0 is an acknowledgement."""
-    return -int(struct.unpack_from("=i", payload)[0])
+    """The errno in an NLMSG_ERROR or NLMSG_DONE; 0: it went well."""
+    return -int(struct.unpack_from("=i", payload)[0]) if len(payload) >= 4 else 0
 
 
 def attribute(kind: int, value: bytes) -> bytes:

@@ -10,17 +10,31 @@ import errno
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from ipaddress import IPv4Interface
 from typing import Self
 
 from shoal.net import namespace
 from shoal.net.addresses import RTM_GETADDR, all_addresses, read_address
 from shoal.net.links import RTM_GETLINK, RTM_NEWLINK, Link, all_links, link_named, read_link
-from shoal.net.messages import ACK, DUMP, NLMSG_DONE, NLMSG_ERROR, REQUEST, Message, error_number, frame, frames
+from shoal.net.messages import (
+    ACK,
+    DUMP,
+    DUMP_INTERRUPTED,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    REQUEST,
+    Message,
+    error_number,
+    frame,
+    frames,
+)
 from shoal.net.records import Route
 from shoal.net.routes import RTM_GETROUTE, all_routes, read_route, read_way, way_to
 
 _BUFFER_BYTES = 65_536
+_AT_ONCE = 64  # messages in one packet: their answers must fit the socket's buffer, or the kernel drops some
+_DUMP_TRIES = 8
 _GROUPS = 0x1 | 0x10 | 0x40  # links, IPv4 addresses, IPv4 routes
 
 
@@ -54,30 +68,36 @@ class Netlink:
         self._socket.close()
 
     def send(self, *messages: Message) -> None:
-        """Carry the messages out in order, in one system call. Each is its own transaction: those after a refused
-        one are carried out too.
+        """As `attempt`. Raises: NetlinkError of the first that was refused."""
+        for refused in self.attempt(messages):
+            if refused is not None:
+                raise refused
 
-        Raises: NetlinkError of the first that was refused.
+    def attempt(self, messages: Sequence[Message]) -> list[NetlinkError | None]:
+        """Carry the messages out in order; what the kernel said to each, None = done. Each is its own transaction:
+        those after a refused one are carried out too.
         """
-        failed: NetlinkError | None = None
         with self._turn:
-            expected = {}
-            packet = b""
-            for message in messages:
-                self._sequence += 1
-                expected[self._sequence] = message
-                packet += frame(message.kind, message.flags | REQUEST | ACK, self._sequence, message.payload)
-            self._socket.send(packet)
-            while expected:
-                for _, sequence, kind, payload in frames(self._socket.recv(_BUFFER_BYTES)):
-                    if kind != NLMSG_ERROR or sequence not in expected:
-                        continue
-                    message = expected.pop(sequence)
-                    number = error_number(payload)
-                    if number and number not in message.ignore and failed is None:
-                        failed = NetlinkError(number, message.what)
-        if failed is not None:
-            raise failed
+            return [
+                said
+                for start in range(0, len(messages), _AT_ONCE)
+                for said in self._exchange(messages[start : start + _AT_ONCE])
+            ]
+
+    def _exchange(self, messages: Sequence[Message]) -> list[NetlinkError | None]:
+        first = self._sequence + 1
+        self._sequence += len(messages)
+        numbered = enumerate(messages, first)
+        self._socket.send(b"".join(frame(m.kind, m.flags | REQUEST | ACK, n, m.payload) for n, m in numbered))
+        said: dict[int, NetlinkError | None] = {}
+        while len(said) < len(messages):
+            for _, sequence, kind, payload in frames(self._socket.recv(_BUFFER_BYTES)):
+                if kind != NLMSG_ERROR or not first <= sequence <= self._sequence:
+                    continue
+                message, number = messages[sequence - first], error_number(payload)
+                fine = number == 0 or number in message.ignore
+                said[sequence] = None if fine else NetlinkError(number, message.what)
+        return [said[n] for n in range(first, first + len(messages))]
 
     def links(self) -> list[Link]:
         return [read_link(payload) for payload in self._dump(RTM_GETLINK, all_links())]
@@ -95,10 +115,14 @@ class Netlink:
         found = (read_address(payload) for payload in self._dump(RTM_GETADDR, all_addresses()))
         return [address for address in found if address is not None]
 
-    def routes(self, *, protocol: int | None = None) -> list[Route]:
-        """IPv4 unicast routes of the main table, of one routing protocol or of all."""
+    def routes(self, *, protocol: int | None = None, unreachable: bool = False) -> list[Route]:
+        """IPv4 routes of the main table, of one routing protocol or of all. `unreachable`: also those that say that
+        there is no way.
+        """
         found = (read_route(payload) for payload in self._dump(RTM_GETROUTE, all_routes()))
-        return [r for r in found if r is not None and protocol in {None, r.protocol}]
+        return [
+            r for r in found if r is not None and protocol in {None, r.protocol} and (unreachable or not r.unreachable)
+        ]
 
     def route_to(self, address: str) -> tuple[str, int]:
         """(own source address, link) by which the kernel would reach `address`. Raises: NetlinkError (unreachable)."""
@@ -113,23 +137,35 @@ class Netlink:
         with self._turn:
             self._sequence += 1
             self._socket.send(frame(kind, REQUEST, self._sequence, payload))
-            answers = frames(self._socket.recv(_BUFFER_BYTES))
-            return [(answered, answer) for _, sequence, answered, answer in answers if sequence == self._sequence]
+            while True:  # what an exchange that broke off has left comes first
+                answers = frames(self._socket.recv(_BUFFER_BYTES))
+                if found := [(k, answer) for _, sequence, k, answer in answers if sequence == self._sequence]:
+                    return found
 
     def _dump(self, kind: int, payload: bytes) -> list[bytes]:
-        found: list[bytes] = []
+        """A list that changed while it was told may lack what was there all the time: it is asked for again."""
         with self._turn:
-            self._sequence += 1
-            self._socket.send(frame(kind, REQUEST | DUMP, self._sequence, payload))
-            while True:
-                for _, sequence, answered, answer in frames(self._socket.recv(_BUFFER_BYTES)):
-                    if sequence != self._sequence:
-                        continue
-                    if answered == NLMSG_DONE:
-                        return found
-                    if answered == NLMSG_ERROR:
-                        raise NetlinkError(error_number(answer), "list")
-                    found.append(answer)
+            for _ in range(_DUMP_TRIES):
+                found, whole = self._dump_once(kind, payload)
+                if whole:
+                    break
+            return found
+
+    def _dump_once(self, kind: int, payload: bytes) -> tuple[list[bytes], bool]:
+        found: list[bytes] = []
+        whole = True
+        self._sequence += 1
+        self._socket.send(frame(kind, REQUEST | DUMP, self._sequence, payload))
+        while True:
+            for flags, sequence, answered, answer in frames(self._socket.recv(_BUFFER_BYTES)):
+                if sequence != self._sequence:
+                    continue
+                whole = whole and not flags & DUMP_INTERRUPTED
+                if answered in {NLMSG_DONE, NLMSG_ERROR}:
+                    if number := error_number(answer):
+                        raise NetlinkError(number, "list")
+                    return found, whole
+                found.append(answer)
 
 
 class Monitor:

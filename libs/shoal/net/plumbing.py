@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import msgspec
 
-from shoal.net.addresses import new_address
-from shoal.net.links import delete_link, enslave, hairpin, link_up, mac_of, new_bridge, new_veth
+from shoal.net.addresses import delete_address, new_address
+from shoal.net.links import delete_link, enslave, hairpin, link_up, mac_of, new_bridge, new_veth, set_mtu
 from shoal.net.messages import Message
 from shoal.net.netlink import Netlink, NetlinkError
 from shoal.net.records import Route
@@ -53,17 +53,24 @@ def plumb(host: Netlink, pod_namespace: int, wanted: Plumbing) -> None:
         inside.send(
             new_address(eth0.index, wanted.address),
             link_up(eth0.index),
-            new_route("0.0.0.0/0", gateway=str(wanted.gateway)),
+            new_route("0.0.0.0/0", gateway=str(wanted.gateway), replace=True),
         )
 
 
 def ensure_bridge(host: Netlink, name: str, interface: IPv4Interface, *, mtu: int) -> int:
-    """The bridge with that address, made if it is not there; its index."""
+    """The bridge with that address, that alone, and that MTU, made if it is not there; its index."""
     host.send(new_bridge(name, mac=mac_of(interface.ip), mtu=mtu))
     bridge = host.link(name)
     if bridge is None:
         raise NetlinkError(errno.ENODEV, f"find the bridge {name}")
-    host.send(link_up(bridge.index), new_address(bridge.index, interface))
+    # Those of a range that the node had before: what is another node's now would be looked for here.
+    former = [a for link, a in host.addresses() if link == bridge.index and a != interface]
+    host.send(
+        *(delete_address(bridge.index, address) for address in former),
+        *([set_mtu(bridge.index, mtu)] if bridge.mtu != mtu else ()),
+        link_up(bridge.index),
+        new_address(bridge.index, interface),
+    )
     return bridge.index
 
 

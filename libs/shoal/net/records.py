@@ -14,3 +14,4 @@ class Route(msgspec.Struct, frozen=True):
     link: int
     protocol: int
     scope: int = SCOPE_UNIVERSE
+    unreachable: bool = False  # a blackhole, or what else answers instead of forwarding

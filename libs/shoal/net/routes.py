@@ -5,7 +5,7 @@ import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network
 
-from shoal.net.messages import CREATE, REPLACE, Message, attribute, attributes, number, u32
+from shoal.net.messages import CREATE, EXCL, REPLACE, Message, attribute, attributes, number, u32
 from shoal.net.records import SCOPE_LINK, SCOPE_UNIVERSE, Route
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -17,6 +17,7 @@ _RTMSG = struct.Struct(
 )  # family, lengths of destination and source, tos, table, protocol, scope, type, flags
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
 _UNICAST = 1
+_UNREACHABLE = frozenset({6, 7, 8})  # blackhole, unreachable, prohibit
 
 
 def all_routes() -> bytes:
@@ -37,10 +38,12 @@ def read_way(payload: bytes) -> tuple[str, int]:
 
 
 def read_route(payload: bytes) -> Route | None:
-    """None for what is no unicast route of the main table."""
+    """None for what is no route of the main table, or one for multicast and the like."""
     family, prefix, _, _, table, protocol, scope, kind, _ = _RTMSG.unpack_from(payload)
     values = attributes(payload[_RTMSG.size :])
-    if family != socket.AF_INET or kind != _UNICAST or (number(values, _RTA_TABLE) or table) != TABLE_MAIN:
+    if family != socket.AF_INET or (number(values, _RTA_TABLE) or table) != TABLE_MAIN:
+        return None
+    if kind != _UNICAST and kind not in _UNREACHABLE:
         return None
     destination = values.get(_RTA_DST, bytes(4))
     gateway = values.get(_RTA_GATEWAY)
@@ -50,6 +53,7 @@ def read_route(payload: bytes) -> Route | None:
         link=number(values, _RTA_OIF),
         protocol=protocol,
         scope=scope,
+        unreachable=kind != _UNICAST,
     )
 
 
@@ -62,11 +66,16 @@ def _route(destination: IPv4Network, gateway: str, link: int, protocol: int, sco
     )
 
 
-def new_route(destination: str, *, gateway: str = "", link: int = 0, protocol: int = PROTOCOL_STATIC) -> Message:
-    """Add, or replace the route of that destination and metric in the main table."""
+def new_route(
+    destination: str, *, gateway: str = "", link: int = 0, protocol: int = PROTOCOL_STATIC, replace: bool = False
+) -> Message:
+    """In the main table. EEXIST if there is one of that destination and metric, whoever made it; `replace` takes its
+    place instead.
+    """
     network = IPv4Network(destination)
     payload = _route(network, gateway, link, protocol, SCOPE_UNIVERSE if gateway else SCOPE_LINK)
-    return Message(RTM_NEWROUTE, CREATE | REPLACE, payload, f"route {destination} via {gateway or f'link {link}'}")
+    flags = CREATE | (REPLACE if replace else EXCL)
+    return Message(RTM_NEWROUTE, flags, payload, f"route {destination} via {gateway or f'link {link}'}")
 
 
 def delete_route(route: Route) -> Message:

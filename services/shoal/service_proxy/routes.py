@@ -1,10 +1,10 @@
 """Which routes this host needs so that pods reach each other across hosts, against those it has. Pure.
 
 Each other node's pod range is reached by that node's address, on a link that both share. Ours are told from others by
-their protocol number; of another's nothing is replaced and nothing removed.
+their protocol number; of another's nothing is replaced and nothing removed. A node behind a router cannot be reached:
+the router would have to know the pods' ranges. So it is told, and no route is made that would only lose what is sent.
 """
 
-from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import msgspec
@@ -13,71 +13,110 @@ from shoal.model.node import PodRange
 from shoal.net.records import PROTOCOL_SHOAL, Route
 
 
+class HostAddress(msgspec.Struct, frozen=True):
+    """One of this host's; `up`: its link is."""
+
+    interface: IPv4Interface
+    link: int
+    up: bool = True
+
+
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """`routes`: all of the main table. `addresses`: this host's. `cluster` None: not known yet, nothing is removed."""
+    """`routes`: all of the main table, those that lead nowhere too. `cluster` None: not known yet, nothing is removed."""
 
     node: str
     ranges: tuple[PodRange, ...]
     routes: tuple[Route, ...]
-    addresses: tuple[IPv4Interface, ...]
+    addresses: tuple[HostAddress, ...]
     cluster: IPv4Network | None
 
 
 class Wanted(msgspec.Struct, frozen=True, order=True):
     destination: str
     gateway: str
+    link: int
+    node: str
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """`problems`: a sentence for each node that cannot be reached."""
+    """`remove` comes first: what is `add`ed replaces nothing. `problems`: a sentence for each node that cannot be
+    reached, of `others` there are.
+    """
 
     add: tuple[Wanted, ...] = ()
     remove: tuple[Route, ...] = ()
     problems: tuple[str, ...] = ()
+    others: int = 0
 
 
 def plan(view: View) -> Plan:
     """Carrying it out and planning again plans nothing."""
     wanted: dict[str, Wanted] = {}
     problems: list[str] = []
-    foreign = {r.destination: r for r in view.routes if r.protocol != PROTOCOL_SHOAL}
-    own = next((r for r in view.ranges if r.node == view.node), None)
-    for other in sorted(view.ranges, key=lambda r: r.node):
-        if other.node == view.node or not other.address:  # one that has not told its address yet
-            continue
-        if (problem := _problem(other, view, foreign, own)) is not None:
-            problems.append(problem)
-        else:
-            destination = str(IPv4Network(other.cidr))
-            wanted[destination] = Wanted(destination, other.address)
-    present = [r for r in view.routes if r.protocol == PROTOCOL_SHOAL]
-    there = {Wanted(r.destination, r.gateway) for r in present}
+    others = sorted((r for r in view.ranges if r.node != view.node), key=lambda r: r.node)
+    told = [r for r in others if r.address]
+    for other in told:
+        found = _way(other, view)
+        if isinstance(found, Wanted) and (first := wanted.get(found.destination)) is not None:
+            found = f"its pod range {other.cidr} is node {first.node}'s, too"
+        if isinstance(found, Wanted):
+            wanted[found.destination] = found
+            found = _hidden(found, view)
+        if found:
+            problems.append(f"node {other.node}: {found}")
+    ours = [r for r in view.routes if _is_ours(r)]
+    there = {(r.destination, r.gateway, r.link) for r in ours}
+    unknown = {r.cidr for r in others if not r.address}  # of these stands what they told before
     return Plan(
-        add=tuple(sorted(set(wanted.values()) - there)),
-        remove=tuple(_stale(present, wanted, view.cluster)),
+        add=tuple(sorted(w for w in wanted.values() if (w.destination, w.gateway, w.link) not in there)),
+        remove=tuple(r for r in ours if r.destination not in unknown and _is_stale(r, wanted, view.cluster)),
         problems=tuple(problems),
+        others=len(told),
     )
 
 
-def _problem(other: PodRange, view: View, foreign: dict[str, Route], own: PodRange | None) -> str | None:
+def _is_ours(route: Route) -> bool:
+    return route.protocol == PROTOCOL_SHOAL and not route.unreachable
+
+
+def _way(other: PodRange, view: View) -> Wanted | str:
+    """By which the node is to be reached, or why it cannot be."""
+    own = next((r for r in view.ranges if r.node == view.node), None)
     try:
         network, gateway = IPv4Network(other.cidr), IPv4Address(other.address)
+        overlaps = own is not None and network.overlaps(IPv4Network(own.cidr))
     except ValueError:
-        return f"node {other.node}: {other.cidr} via {other.address} is no route"
-    if own is not None and network.overlaps(IPv4Network(own.cidr)):
-        return f"node {other.node}: its pod range {other.cidr} overlaps this node's, {own.cidr}"
-    if (there := foreign.get(str(network))) is not None:
-        return f"node {other.node}: this host has another's route to {other.cidr} (protocol {there.protocol})"
-    if not any(gateway in a.network and gateway != a.ip for a in view.addresses):
-        return f"node {other.node}: {other.address} shares no link with this host"
-    return None
+        return f"{other.cidr} via {other.address} is no route"
+    if own is not None and overlaps:
+        return f"its pod range {other.cidr} overlaps this node's, {own.cidr}"
+    destination = str(network)
+    for route in view.routes:
+        if route.destination == destination and not _is_ours(route):
+            return f"this host has another's route to {destination} (protocol {route.protocol})"
+    shared = [a for a in view.addresses if gateway in a.interface.network and gateway != a.interface.ip]
+    if not shared or gateway.is_loopback:
+        return f"{other.address} shares no link with this host"
+    usable = [a for a in shared if a.up]
+    if not usable:
+        return f"the link to {other.address} is down"
+    best = min(usable, key=lambda a: (-a.interface.network.prefixlen, a.link))
+    return Wanted(destination, other.address, best.link, other.node)
 
 
-def _stale(present: Sequence[Route], wanted: dict[str, Wanted], cluster: IPv4Network | None) -> Iterable[Route]:
-    """Ours, of this cluster's range, that nothing wants, or by another gateway: that one is replaced by what is added."""
-    for route in present:
-        known = wanted.get(route.destination)
-        if known is not None or cluster is None:
-            continue
-        if IPv4Network(route.destination).subnet_of(cluster):
-            yield route
+def _hidden(wanted: Wanted, view: View) -> str:
+    """What is sent to a part of the range goes by another's route, which says more of the address."""
+    network = IPv4Network(wanted.destination)
+    inside = sorted(r.destination for r in view.routes if not _is_ours(r) and _is_inside(r, network))
+    return f"this host has another's route to {inside[0]}, a part of {network}" if inside else ""
+
+
+def _is_inside(route: Route, network: IPv4Network) -> bool:
+    return IPv4Network(route.destination).subnet_of(network)
+
+
+def _is_stale(route: Route, wanted: dict[str, Wanted], cluster: IPv4Network | None) -> bool:
+    """Of this cluster's range and wanted by nobody, or wanted otherwise."""
+    known = wanted.get(route.destination)
+    if known is not None:
+        return (known.gateway, known.link) != (route.gateway, route.link)
+    return cluster is not None and _is_inside(route, cluster)

@@ -20,11 +20,10 @@ from shoal.errors import NotFound, Retryable
 from shoal.local.notify import ready
 from shoal.model.node import Node, PodRange
 from shoal.names import ObjectKey
-from shoal.net.netlink import Monitor, Netlink, NetlinkError
-from shoal.net.plumbing import apply_routes
+from shoal.net.netlink import Monitor, Netlink
 from shoal.net.records import PROTOCOL_SHOAL
-from shoal.net.routes import new_route
-from shoal.service_proxy.routes import Plan, View, plan
+from shoal.net.routes import delete_route, new_route
+from shoal.service_proxy.routes import HostAddress, Plan, View, plan
 from shoal.service_proxy.status import NetworkReporter, condition
 from shoal.store.consumers import RequestedConsumer
 from shoal.store.records import Entry, Synced
@@ -81,6 +80,7 @@ class Proxy:
         self._synced = False
         self._dirty = asyncio.Event()
         self._advanced = asyncio.Event()
+        self._settling: asyncio.TimerHandle | None = None
         self._said = ""
 
     def close(self) -> None:
@@ -141,8 +141,12 @@ class Proxy:
 
     def _kernel_changed(self) -> None:
         self._monitor.drain()
-        if self._synced:
-            asyncio.get_running_loop().call_later(SETTLE_S, self._dirty.set)
+        if self._synced and self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settled)
+
+    def _settled(self) -> None:
+        self._settling = None
+        self._dirty.set()
 
     async def program(self) -> None:
         was_ready = False
@@ -165,32 +169,43 @@ class Proxy:
         """Plan and carry out; what the kernel refused, "" for nothing."""
         try:
             found = self._plan()
-            if found.add or found.remove:
-                add = [new_route(w.destination, gateway=w.gateway, protocol=PROTOCOL_SHOAL) for w in found.add]
-                apply_routes(self._kernel, add, found.remove)
-                log.info("routes.programmed", added=len(found.add), removed=len(found.remove))
-        except (NetlinkError, OSError) as error:
-            refused = str(error)
-            self.reporter.say(condition((refused,)))
-            if refused != self._said:
-                log.warning("routes.refused", error=refused)
-            self._said = refused
-            return refused
-        problems = "; ".join(found.problems)
-        if problems != self._said:
-            self._said = problems
-            if problems:
-                log.warning("routes.missing", problems=problems)
-        self.reporter.say(condition(found.problems))
-        return ""
+            refused = self._carry_out(found)
+        except OSError as error:
+            return self._tell((), (str(error),), 0)
+        return self._tell(found.problems, refused, found.others)
+
+    def _carry_out(self, found: Plan) -> tuple[str, ...]:
+        """A sentence for each that the kernel refused."""
+        messages = [delete_route(route) for route in found.remove]
+        messages += [
+            new_route(w.destination, gateway=w.gateway, link=w.link, protocol=PROTOCOL_SHOAL) for w in found.add
+        ]
+        if not messages:
+            return ()
+        nodes = ["" for _ in found.remove] + [f"node {w.node}: " for w in found.add]
+        said = self._kernel.attempt(messages)
+        refused = tuple(f"{node}{error.strerror}" for node, error in zip(nodes, said, strict=True) if error)
+        log.info("routes.programmed", added=len(found.add), removed=len(found.remove), refused=len(refused))
+        return refused
+
+    def _tell(self, problems: tuple[str, ...], refused: tuple[str, ...], others: int) -> str:
+        """Log and report what changed; `refused` in one string."""
+        said = "; ".join((*problems, *refused))
+        if said != self._said:
+            self._said = said
+            if said:
+                log.warning("routes.missing", problems=said)
+        self.reporter.say(condition((*problems, *refused), others))
+        return "; ".join(refused)
 
     def _plan(self) -> Plan:
+        up = {link.index for link in self._kernel.links() if link.up}
         return plan(
             View(
                 node=self.config.node,
                 ranges=tuple(self._ranges.values()),
-                routes=tuple(self._kernel.routes()),
-                addresses=tuple(address for _, address in self._kernel.addresses()),
+                routes=tuple(self._kernel.routes(unreachable=True)),
+                addresses=tuple(HostAddress(a, link, link in up) for link, a in self._kernel.addresses()),
                 cluster=_cluster(self.config.state),
             )
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -14,23 +15,38 @@ from shoal.wire import Report, ReportResult, StatusReply, StatusRequest
 
 NETWORKS = "nodenetworks"
 RETRY_MAX_S = 5.0
+UNAVAILABLE = "NetworkUnavailable"
+NAMED_MAX = 5
+MESSAGE_MAX = 1024
 
 
 class NetworkStatus(Record, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...] = ()
 
 
-def condition(problems: tuple[str, ...]) -> Condition:
-    """NetworkUnavailable, in Kubernetes' sense: False is good."""
-    if problems:
+def condition(problems: Sequence[str], others: int) -> Condition:
+    """NetworkUnavailable, in Kubernetes' sense: False is good. `problems`: a sentence for each node that cannot be
+    reached, of `others`.
+
+    True from more than half of them: then it is this host that is cut off, and nothing more is placed there. Fewer are
+    named all the same; were it True then, one odd host would keep every other from getting pods.
+    """
+    if not problems:
         return Condition(
-            type="NetworkUnavailable", status="True", reason="NoRoute", message="; ".join(problems[:5])[:1024]
+            type=UNAVAILABLE,
+            status="False",
+            reason="RoutesProgrammed",
+            message="this host has a route to every node's pods",
         )
+    named = "; ".join(problems[:NAMED_MAX])
+    if len(problems) > NAMED_MAX:
+        named += f"; and {len(problems) - NAMED_MAX} more"
+    cut_off = 2 * len(problems) > others
     return Condition(
-        type="NetworkUnavailable",
-        status="False",
-        reason="RoutesProgrammed",
-        message="this host has a route to every node's pods",
+        type=UNAVAILABLE,
+        status="True" if cut_off else "False",
+        reason="NoRoute" if cut_off else "NoRouteToSome",
+        message=named[:MESSAGE_MAX],
     )
 
 

@@ -3,9 +3,12 @@
 import ctypes
 import errno
 import os
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -14,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.net import namespace
-from shoal.net.links import delete_link, link_up, mac_of
-from shoal.net.messages import attribute, attributes, nested
+from shoal.net.links import RTM_NEWLINK, delete_link, link_up, mac_of
+from shoal.net.messages import DUMP_INTERRUPTED, NLMSG_DONE, NLMSG_ERROR, attribute, attributes, frame, nested
 from shoal.net.netlink import Netlink, NetlinkError
 from shoal.net.plumbing import Plumbing, ensure_bridge, plumb
 from shoal.net.records import PROTOCOL_SHOAL
@@ -107,11 +110,12 @@ def test_a_pod_is_plumbed_and_plumbing_it_again_is_harmless(spare: int, other: i
         host.send(delete_link(name="svtest"))
 
 
+def run_in(descriptor: int, *command: str) -> int:
+    return namespace.call_in(descriptor, lambda: subprocess.run(command, capture_output=True, check=False)).returncode
+
+
 def ping(descriptor: int, address: str) -> bool:
-    command = ["busybox", "ping", "-c", "1", "-W", "5", address]
-    return (
-        namespace.call_in(descriptor, lambda: subprocess.run(command, capture_output=True, check=False)).returncode == 0
-    )
+    return run_in(descriptor, "busybox", "ping", "-c", "1", "-W", "5", address) == 0
 
 
 @needs_root
@@ -119,12 +123,117 @@ def test_routes_are_added_replaced_listed_and_removed(spare: int) -> None:
     with Netlink(spare) as host:
         bridge = ensure_bridge(host, "shoaltest", IPv4Interface("192.0.2.1/24"), mtu=1500)
         host.send(new_route("10.1.0.0/23", gateway="192.0.2.2", protocol=PROTOCOL_SHOAL))
-        host.send(new_route("10.1.0.0/23", gateway="192.0.2.3", protocol=PROTOCOL_SHOAL))
+        with pytest.raises(NetlinkError) as caught:
+            host.send(new_route("10.1.0.0/23", gateway="192.0.2.3", protocol=PROTOCOL_SHOAL))
+        assert caught.value.errno == errno.EEXIST, "what is there is not replaced unasked"
+        host.send(new_route("10.1.0.0/23", gateway="192.0.2.3", protocol=PROTOCOL_SHOAL, replace=True))
         (route,) = host.routes(protocol=PROTOCOL_SHOAL)
         assert (route.destination, route.gateway, route.link) == ("10.1.0.0/23", "192.0.2.3", bridge)
         host.send(delete_route(route))
         host.send(delete_route(route))
         assert host.routes(protocol=PROTOCOL_SHOAL) == []
+
+
+@needs_root
+def test_routes_that_lead_nowhere_are_listed_where_they_are_asked_for(spare: int) -> None:
+    run_in(spare, "ip", "route", "add", "blackhole", "10.2.0.0/23")
+    run_in(spare, "ip", "route", "add", "unreachable", "10.3.0.0/23")
+    with Netlink(spare) as host:
+        assert host.routes() == []
+        assert {(r.destination, r.unreachable) for r in host.routes(unreachable=True)} == {
+            ("10.2.0.0/23", True),
+            ("10.3.0.0/23", True),
+        }
+        with pytest.raises(NetlinkError):
+            host.route_to("10.3.0.1")
+
+
+@needs_root
+def test_more_messages_than_the_sockets_buffer_has_answers_for(spare: int) -> None:
+    with Netlink(spare) as host:
+        ensure_bridge(host, "shoaltest", IPv4Interface("192.0.2.1/24"), mtu=1500)
+        many = [new_route(f"10.{i >> 8}.{i & 255}.0/24", gateway="192.0.2.2", protocol=83) for i in range(3000)]
+        said = host.attempt([*many, new_route("10.0.7.0/24", gateway="192.0.2.2")])
+        assert said[:-1] == [None] * 3000
+        assert said[-1] is not None
+        assert said[-1].errno == errno.EEXIST
+        assert len(host.routes(protocol=83)) == 3000
+
+
+@needs_root
+def test_a_bridge_takes_the_range_and_the_mtu_that_its_node_has_now(spare: int) -> None:
+    with Netlink(spare) as host:
+        bridge = ensure_bridge(host, "shoaltest", IPv4Interface("10.208.0.1/23"), mtu=1500)
+        assert ensure_bridge(host, "shoaltest", IPv4Interface("10.208.4.1/23"), mtu=1400) == bridge
+        assert [a for link, a in host.addresses() if link == bridge] == [IPv4Interface("10.208.4.1/23")]
+        assert [link.mtu for link in host.links() if link.index == bridge] == [1400]
+
+
+class FakeKernel:
+    """Answers that lie ready before they are asked for: a socket's first question has the sequence 1."""
+
+    def __init__(self) -> None:
+        self.end, self._own = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def says(self, sequence: int, kind: int, payload: bytes, flags: int = 0) -> None:
+        self._own.send(frame(kind, flags, sequence, payload))
+
+    def asked(self) -> int:
+        """How often, so far."""
+        count = 0
+        self._own.setblocking(False)
+        with suppress(BlockingIOError):
+            while self._own.recv(65536):
+                count += 1
+        return count
+
+    def close(self) -> None:
+        self._own.close()
+
+
+@pytest.fixture
+def fake() -> Iterator[tuple[FakeKernel, Netlink]]:
+    kernel, netlink = FakeKernel(), Netlink()
+    netlink._socket.close()
+    netlink._socket = kernel.end
+    yield kernel, netlink
+    netlink.close()
+    kernel.close()
+
+
+def a_link(index: int) -> bytes:
+    return struct.pack("=BxHiII", 0, 0, index, 0, 0)
+
+
+FINE = bytes(4)
+
+
+def test_a_list_that_changed_while_it_was_told_is_asked_for_again(fake: tuple[FakeKernel, Netlink]) -> None:
+    kernel, netlink = fake
+    kernel.says(1, RTM_NEWLINK, a_link(1), DUMP_INTERRUPTED)
+    kernel.says(1, NLMSG_DONE, FINE)
+    kernel.says(2, RTM_NEWLINK, a_link(1))
+    kernel.says(2, RTM_NEWLINK, a_link(2))
+    kernel.says(2, NLMSG_DONE, FINE)
+    assert [link.index for link in netlink.links()] == [1, 2]
+    assert kernel.asked() == 2
+
+
+def test_a_list_that_broke_off_is_no_list(fake: tuple[FakeKernel, Netlink]) -> None:
+    kernel, netlink = fake
+    kernel.says(1, RTM_NEWLINK, a_link(1))
+    kernel.says(1, NLMSG_DONE, struct.pack("=i", -errno.ENOMEM))
+    with pytest.raises(NetlinkError, match="list"):
+        netlink.links()
+
+
+def test_what_an_exchange_that_broke_off_has_left_is_no_answer_to_the_next(fake: tuple[FakeKernel, Netlink]) -> None:
+    kernel, netlink = fake
+    kernel.says(0, NLMSG_ERROR, FINE)
+    kernel.says(1, RTM_NEWLINK, a_link(7))
+    found = netlink.link("eth0")
+    assert found is not None
+    assert found.index == 7
 
 
 @needs_root

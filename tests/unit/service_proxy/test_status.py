@@ -33,7 +33,7 @@ async def said(*answers: StatusReply) -> list[int]:
     bus = FakeBus(list(answers))
     reporter = NetworkReporter(bus, "n1")  # type: ignore[arg-type]
     reporter.known_as("u1")
-    reporter.say(condition(()))
+    reporter.say(condition((), 0))
     task = asyncio.create_task(reporter.run())
     try:
         await asyncio.wait_for(bus.done.wait(), 5)
@@ -67,3 +67,17 @@ async def test_what_is_refused_is_not_said_again() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await said(StatusReply(results=[ReportResult(error=to_status(Invalid("no")))]), GOOD)
+
+
+def test_a_host_that_reaches_less_than_half_is_cut_off_and_one_odd_node_keeps_no_other_from_pods() -> None:
+    assert (condition(("node b: no",), 1).status, condition(("node b: no",), 1).reason) == ("True", "NoRoute")
+    odd = condition(("node b: shares no link",), 2)
+    assert (odd.status, odd.reason, odd.message) == ("False", "NoRouteToSome", "node b: shares no link")
+    assert condition(("b", "c"), 3).status == "True"
+    assert condition((), 3).reason == "RoutesProgrammed"
+
+
+def test_many_nodes_are_counted_where_they_are_not_named() -> None:
+    told = condition([f"node n{i}: no" for i in range(7)], 7).message
+    assert told.endswith("node n4: no; and 2 more")
+    assert len(condition(["x" * 2000], 1).message) == 1024

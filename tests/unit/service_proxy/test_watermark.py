@@ -45,3 +45,22 @@ async def test_what_the_kernel_refused_is_not_said_to_be_programmed(
             await task
     assert seen == [0, 0], "refused: not programmed"
     assert proxy._programmed == 7
+
+
+async def test_a_burst_of_the_kernels_is_looked_at_once(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    later: list[object] = []
+    loop = asyncio.get_running_loop()
+
+    def call_later(_delay: float, work: object) -> object:
+        later.append(work)
+        return work
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+    proxy._synced = True
+    for _ in range(100):
+        proxy._kernel_changed()
+    assert later == [proxy._settled]
+    proxy._settled()
+    assert proxy._dirty.is_set()
+    proxy._kernel_changed()
+    assert len(later) == 2
