@@ -1,24 +1,22 @@
 """Logs, exec and attach of this node's pods, as sessions that their asker pulls (`flow.py`).
 
-A session belongs to the user who opened it. 30 s without a pull end it, and the process that was started for it: the
-engine cannot end an exec, so it is found by its pid, and killed only if that pid is in the container's cgroup.
+A session belongs to the user who opened it. 30 s without a pull end it, and whatever was started for it
+(`exec_processes.py`).
 """
 
 import asyncio
-import os
 import secrets
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
 from shoal import names
 from shoal.bus.rpc import Request, decode
 from shoal.errors import BadRequest, NotFound, Overloaded, ShoalError
+from shoal.node_agent import exec_processes
 from shoal.node_agent.flow import Flow
 from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, EngineError, Fact, Runtime, Terminal
 from shoal.telemetry.logs import log
@@ -40,12 +38,13 @@ Facts = Callable[[str, str], tuple[Fact, ...]]  # (pod uid, container) -> its co
 
 
 class _Session:
-    def __init__(self, user: str, flow: Flow, container: str, terminal: Terminal | None, *, kill: bool) -> None:
+    """`mark`: of the processes that are the session's own; "": it has none."""
+
+    def __init__(self, user: str, flow: Flow, container: str, mark: str = "") -> None:
         self.user = user
         self.flow = flow
         self.container = container
-        self.terminal = terminal
-        self.kill = kill  # the process is the session's own
+        self.mark = mark
         self.touched = time.monotonic()
 
 
@@ -91,22 +90,24 @@ class Sessions:
     async def _logs(self, asked: NodeSessionRequest, logs: LogsRequest, found: tuple[Fact, ...]) -> _Session:
         fact = _logged(asked, found, previous=logs.previous)
         output = await self._runtime.logs(fact.id, log_query(logs))
-        return _Session(asked.user, Flow(output, limit=logs.limit_bytes), fact.id, None, kill=False)
+        return _Session(asked.user, Flow(output, limit=logs.limit_bytes), fact.id)
 
     async def _terminal(
         self, verb: str, asked: NodeSessionRequest, wanted: ExecRequest, found: tuple[Fact, ...]
     ) -> _Session:
         if not found or found[-1].state != RUNNING:
             raise BadRequest(f"container {asked.container} of pod {asked.pod} does not run")
-        container = found[-1].id
+        container, mark = found[-1].id, ""
         if verb == "exec":
-            terminal = await self._runtime.exec(container, wanted.command, stdin=wanted.stdin, tty=wanted.tty)
+            mark = exec_processes.new_mark()
+            terminal = await self._runtime.exec(
+                container, wanted.command, stdin=wanted.stdin, tty=wanted.tty, env={exec_processes.MARK: mark}
+            )
         else:
             terminal = await self._runtime.attach(container, stdin=wanted.stdin, tty=wanted.tty)
         if wanted.tty:
             self._spawn(_first_size(terminal, wanted.width, wanted.height))
-        flow = Flow(terminal, terminal=terminal)
-        return _Session(asked.user, flow, container, terminal, kill=verb == "exec")
+        return _Session(asked.user, Flow(terminal, terminal=terminal), container, mark)
 
     # --- pulling and ending ----------------------------------------------------------------------------------------------
 
@@ -151,9 +152,8 @@ class Sessions:
 
     async def _end(self, session: _Session) -> None:
         try:
-            if session.kill and session.terminal is not None and not session.flow.done:
-                with suppress(ShoalError):
-                    kill_session(await session.terminal.pid(), session.container)
+            if session.mark and not session.flow.done:
+                await asyncio.get_running_loop().run_in_executor(None, exec_processes.end_marked, session.mark)
         finally:
             await session.flow.close()
 
@@ -201,32 +201,3 @@ def log_query(logs: LogsRequest) -> dict[str, str]:
     elif logs.since_seconds is not None:
         query["since"] = f"{time.time() - logs.since_seconds:.6f}"
     return query
-
-
-def kill_session(pid: int, container: str) -> int:
-    """Kill a process and all of its session, if it is really the container's; how many.
-
-    The pid is the engine's to tell: on another host, or in another pid namespace, it is a stranger here.
-    """
-    if pid <= 1 or container not in _read(f"/proc/{pid}/cgroup"):
-        return 0
-    killed = 0
-    for entry in os.listdir("/proc"):  # noqa: PTH208  (names alone)
-        if entry.isdigit() and (int(entry) == pid or _session_of(entry) == pid):
-            with suppress(ProcessLookupError):
-                os.kill(int(entry), signal.SIGKILL)
-                killed += 1
-    return killed
-
-
-def _session_of(pid: str) -> int:
-    """Field 6 of stat(5); the name before it may hold anything, a bracket ends it."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return int(fields[3]) if len(fields) > 3 else 0
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

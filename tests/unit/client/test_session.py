@@ -37,9 +37,6 @@ class Shell:
     async def exit_code(self) -> int | None:
         return 7
 
-    async def pid(self) -> int:
-        return 0
-
     async def close(self) -> None:
         pass
 

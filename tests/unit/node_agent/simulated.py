@@ -142,7 +142,9 @@ class SimulatedRuntime:
     async def logs(self, container: str, query: Mapping[str, str]) -> Output:
         return Pieces([(1, self.log.get(container, b""))])
 
-    async def exec(self, container: str, command: Sequence[str], *, stdin: bool, tty: bool) -> Terminal:
+    async def exec(
+        self, container: str, command: Sequence[str], *, stdin: bool, tty: bool, env: Mapping[str, str]
+    ) -> Terminal:
         raise NotImplementedError
 
     async def attach(self, container: str, *, stdin: bool, tty: bool) -> Terminal:

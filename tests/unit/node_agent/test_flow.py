@@ -41,9 +41,6 @@ class Process(Pieces):
     async def exit_code(self) -> int | None:
         return 7
 
-    async def pid(self) -> int:
-        return 0
-
 
 def ask(sequence: int, **how: object) -> SessionRequest:
     return SessionRequest(session="s", sequence=sequence, **how)  # type: ignore[arg-type]

@@ -210,10 +210,12 @@ class Engine:
         opened = self._calls.open("GET", f"containers/{container}/logs", {"stdout": "1", "stderr": "1", **query})
         return EngineLog(opened, await opened.__aenter__(), raw=tty)
 
-    async def exec(self, container: str, command: Sequence[str], *, stdin: bool, tty: bool) -> "EngineTerminal":
+    async def exec(
+        self, container: str, command: Sequence[str], *, stdin: bool, tty: bool, env: Mapping[str, str] | None = None
+    ) -> EngineTerminal:
         with translated():
             made = await self._calls.docker.containers.container(container).exec(
-                command, stdin=stdin, stdout=True, stderr=not tty, tty=tty
+                command, stdin=stdin, stdout=True, stderr=not tty, tty=tty, environment=env
             )
             stream = made.start(detach=False)
             await stream.__aenter__()

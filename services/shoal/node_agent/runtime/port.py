@@ -134,9 +134,6 @@ class Terminal(Output, Protocol):
     async def exit_code(self) -> int | None:
         """None while it runs."""
 
-    async def pid(self) -> int:
-        """As the engine's host counts; 0 if unknown."""
-
 
 class Runtime(Protocol):
     """Raises everywhere: EngineError, EngineNotFound; Unavailable while the engine does not answer."""
@@ -176,7 +173,10 @@ class Runtime(Protocol):
 
     async def logs(self, container: str, query: Mapping[str, str]) -> Output: ...
 
-    async def exec(self, container: str, command: Sequence[str], *, stdin: bool, tty: bool) -> Terminal: ...
+    async def exec(
+        self, container: str, command: Sequence[str], *, stdin: bool, tty: bool, env: Mapping[str, str]
+    ) -> Terminal:
+        """`env`: added to the container's own."""
 
     async def attach(self, container: str, *, stdin: bool, tty: bool) -> Terminal: ...
 

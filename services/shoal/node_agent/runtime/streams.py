@@ -71,10 +71,6 @@ class EngineTerminal:
         running = found.get("Running", found.get("State", {}).get("Running", False))
         return None if running or code is None else int(code)
 
-    async def pid(self) -> int:
-        found = await self._look()
-        return int(found.get("Pid", 0)) if found.get("Running") else 0
-
     async def close(self) -> None:
         with translated():
             await self._stream.close()
