@@ -29,6 +29,7 @@ mkdir -p /run/lock /run/mount  # libmount makes the latter
 : > /run/xtables.lock
 echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6  # its addresses come and go by themselves
 echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+echo 0 > /proc/sys/net/ipv4/ip_forward  # a new network may have begun as the machine's own is
 ip link set lo up
 ip link add eth0 type veth peer name outside
 ip link set outside up
@@ -112,6 +113,7 @@ class Private:
             "mounts": [
                 line.split()[4] for line in Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
             ],
+            "forwarding": [await self.run("cat", "/proc/sys/net/ipv4/ip_forward")],
             "run": sorted((await self.run("find", "/run")).splitlines()),
             "cgroups": [str(c) for c in self._cgroups()],
             "processes": [str(pid) for pid in self.processes()],

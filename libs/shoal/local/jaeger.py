@@ -5,6 +5,7 @@ It listens on one address alone.
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import msgspec
@@ -19,13 +20,27 @@ BINARIES = ("jaeger-all-in-one", "all-in-one")  # of Jaeger 1; what `go install 
 IMAGES = ("jaeger", "all-in-one")  # of versions 2 and 1
 PROGRAM = "jaeger"
 ENV = {"COLLECTOR_OTLP_ENABLED": "true", "SPAN_STORAGE_TYPE": "memory"}
+FLAGS = (
+    "collector.otlp.grpc.host-port",
+    "collector.grpc-server.host-port",
+    "collector.http-server.host-port",
+    "admin.http.host-port",
+    "query.grpc-server.host-port",
+    "http-server.host-port",
+)
+UDP_FLAGS = (
+    "processor.jaeger-compact.server-host-port",
+    "processor.jaeger-binary.server-host-port",
+    "processor.zipkin-compact.server-host-port",
+)
 TRACES_MAX = 20_000  # kept in memory, the oldest go
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
     query: int = 16686
     otlp_http: int = 4318
-    rest: tuple[int, ...] = (4317, 14250, 14268, 14269, 16685, 5778, 6831, 6832, 5775)
+    rest: tuple[int, ...] = (4317, 14250, 14268, 14269, 16685, 5778)  # TCP, in the order of FLAGS
+    udp: tuple[int, ...] = (6831, 6832, 5775)  # in the order of UDP_FLAGS
 
 
 class Jaeger(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,22 +105,13 @@ def free_ports(host: str) -> Ports:
         query=free_port(usual.query, host),
         otlp_http=free_port(usual.otlp_http, host),
         rest=tuple(free_port(port, host) for port in usual.rest),
+        udp=tuple(free_port(port, host, socket.SOCK_DGRAM) for port in usual.udp),
     )
 
 
 def _flags(host: str, ports: Ports) -> list[str]:
-    names = (
-        "collector.otlp.grpc.host-port",
-        "collector.grpc-server.host-port",
-        "collector.http-server.host-port",
-        "admin.http.host-port",
-        "query.grpc-server.host-port",
-        "http-server.host-port",
-        "processor.jaeger-compact.server-host-port",
-        "processor.jaeger-binary.server-host-port",
-        "processor.zipkin-compact.server-host-port",
-    )
-    flags = [f"--{name}={host}:{port}" for name, port in zip(names, ports.rest, strict=True)]
+    named = [*zip(FLAGS, ports.rest, strict=True), *zip(UDP_FLAGS, ports.udp, strict=True)]
+    flags = [f"--{name}={host}:{port}" for name, port in named]
     return [
         *flags,
         f"--collector.otlp.http.host-port={host}:{ports.otlp_http}",

@@ -37,7 +37,9 @@ Say = Callable[[str], None]
 
 
 class LocalRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`socket`: of the engine in use. `own_engine`: we started it."""
+    """`socket`: of the engine in use. `own_engine`: we started it. `forwarding_was_off`: the kernel forwarded no packets
+    before this cluster came, so that it is this cluster that has to turn that off again.
+    """
 
     node: str
     port: int
@@ -46,6 +48,7 @@ class LocalRecord(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     own_engine: bool
     jaeger: Jaeger | None = None
+    forwarding_was_off: bool = False
 
 
 def home() -> Path:
@@ -100,14 +103,18 @@ class Machine:
         where = Path(os.path.abspath(store) if store else old.store if old else home() / "store")  # noqa: ASYNC240, PTH100
         network = await asyncio.to_thread(_pick_range, old, where, cluster_cidr, say)
         traced = await asyncio.to_thread(_find_jaeger, found)
+        port = ranges.free_port(wanted := old.port if old else NATS_PORT)
+        if port != wanted:
+            say(f"{wanted} is taken; NATS listens on {port}")
         record = LocalRecord(
             node=node or (old.node if old else "") or node_name(socket.gethostname()),
-            port=ranges.free_port(old.port if old else NATS_PORT),
+            port=port,
             store=str(where),
             cluster_cidr=network,
             socket=found or str(_own_engine(home()).socket),
             own_engine=found is None,
             jaeger=traced,
+            forwarding_was_off=bool(old and old.forwarding_was_off) or not sweep.forwarding(),
         )
         return cls(record)
 
@@ -124,7 +131,7 @@ class Machine:
         """Start what was planned; returns when every process is ready and the engine has the images."""
         self.directory.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._sweep_processes)
-        (self.directory / "local.json").write_bytes(msgspec.json.encode(self.record))
+        self._write()
         await launch(self.directory, env=cluster.base_env())
         spec, keeper = self._engine, 0
         if self.record.own_engine:
@@ -245,6 +252,7 @@ class Machine:
         if os.geteuid() == 0:
             await asyncio.to_thread(sweep.network, self.record.cluster_cidr, self.record.node)
             await asyncio.to_thread(sweep.mounts, self.directory)
+            await asyncio.to_thread(self._stop_forwarding)
         if purge:
             await asyncio.to_thread(self._purge)
 
@@ -262,6 +270,18 @@ class Machine:
         """What a supervisor that was killed left running, and what is left of an engine of our own."""
         processes.end(leftovers(self.directory).values(), seconds=5)
         engine.clear(self._engine, data=False)
+
+    def _stop_forwarding(self) -> None:
+        """Unless an engine of the user's runs by now, which needs it as well; either way it is no longer ours to do."""
+        if not self.record.forwarding_was_off:
+            return
+        if self.record.own_engine and engine.find(str(self._engine.socket), {}) is None:
+            sweep.forward(on=False)
+        self.record = msgspec.structs.replace(self.record, forwarding_was_off=False)
+        self._write()
+
+    def _write(self) -> None:
+        (self.directory / "local.json").write_bytes(msgspec.json.encode(self.record))
 
     def _purge(self) -> None:
         client = EngineClient(self.record.socket)

@@ -82,11 +82,12 @@ def _network(text: str) -> list[IPv4Network]:
     return []
 
 
-def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
-    """`preferred` if nothing listens there, else any free one."""
+def free_port(preferred: int = 0, host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """`preferred` if nothing listens there, else any free one. `kind`: of TCP, or of UDP (SOCK_DGRAM)."""
     for port in (preferred, 0):
-        with suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError), socket.socket(type=kind) as probe:
+            if kind == socket.SOCK_STREAM:  # of UDP it would let two listen on one port
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return int(probe.getsockname()[1])
     raise Unavailable(f"no port is free on {host}")

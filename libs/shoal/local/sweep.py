@@ -26,6 +26,7 @@ BRIDGE = re.compile(r"shoal[0-9a-f]{8}")
 TABLE = re.compile(r"shoal_[0-9a-f]{8}")
 AT_ONCE = 8
 HOOKS = ("DOCKER-USER", "FORWARD")
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
 def containers(engine: EngineClient, node: str, cluster_uid: str) -> int:
@@ -89,6 +90,19 @@ def jumps(listing: str, node: str) -> list[tuple[list[str], str]]:
         if words[:1] == ["-A"] and words[1] in HOOKS and f"shoal node {node}" in words and "-j" in words:
             found.append((["-D", *words[1:]], words[words.index("-j") + 1]))
     return found
+
+
+def forwarding() -> bool:
+    """Whether this network forwards packets; the agent turns it on for its pods."""
+    try:
+        return FORWARDING.read_text().strip() != "0"
+    except OSError:
+        return True
+
+
+def forward(*, on: bool) -> None:
+    with suppress(OSError):
+        FORWARDING.write_text(f"{int(on)}\n")
 
 
 def mounts(directory: Path) -> None:

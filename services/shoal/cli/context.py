@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol, TextIO
 
@@ -13,6 +13,7 @@ from shoal.errors import Unanswered, Unavailable
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_USER = "admin"
+WHERE = 'eval "$(shoal env)" points at the cluster of this machine, `shoal up` starts one'
 
 
 class Stream(Protocol):
@@ -75,13 +76,15 @@ class Context:
 
         silence()
         config = bus_config(self.env)
-        async with connect(config, name=f"shoal-cli {self.user}", wait=False) as bus:
+        async with AsyncExitStack() as stack:
+            try:
+                bus = await stack.enter_async_context(connect(config, name=f"shoal-cli {self.user}", wait=False))
+            except Unavailable as e:
+                raise Unavailable(e.message, hint=e.hint or WHERE) from e
             try:
                 yield Client(bus, user=self.user)
             except (Unanswered, BaseExceptionGroup) as e:
                 if isinstance(e, BaseExceptionGroup) and e.subgroup(Unanswered) is None:
                     raise
-                raise Unavailable(
-                    f"NATS at {config.shown_servers} answers, but no api of Shoal does",
-                    hint="`shoal up` starts a cluster, $NATS_URL says where one is",
-                ) from e
+                sentence = f"NATS at {config.shown_servers} answers, but no api of Shoal does"
+                raise Unavailable(sentence, hint=WHERE) from e

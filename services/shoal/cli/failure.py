@@ -1,8 +1,9 @@
 """What went wrong, as sentences for a person."""
 
+import re
 from collections.abc import Iterator
 
-from shoal.errors import ShoalError, Status, from_status
+from shoal.errors import NotFound, ShoalError, Status, from_status
 
 
 class Failed(ShoalError):
@@ -23,7 +24,7 @@ def _sentences(error: BaseException) -> Iterator[str]:
             for inner in error.exceptions:
                 yield from _sentences(inner)
         case ShoalError():
-            yield from (line for line in str(error).splitlines() if line.strip())
+            yield from (line + _how(error) for line in str(error).splitlines() if line.strip())
         case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
             yield f"{error.filename}: {(error.strerror or 'cannot be read').lower()}"
         case UnicodeDecodeError():
@@ -38,4 +39,13 @@ def _sentences(error: BaseException) -> Iterator[str]:
 
 def of_status(status: Status) -> str:
     """The sentence of an error that came as part of a reply."""
-    return str(from_status(status))
+    error = from_status(status)
+    return str(error) + _how(error)
+
+
+def _how(error: ShoalError) -> str:
+    """What to do about it, where the api cannot know that it is this command that asks."""
+    if isinstance(error, NotFound) and error.path == "metadata.namespace" and not error.hint:
+        missing = re.search(r'namespaces "([^"]+)" not found', error.message)
+        return f" (`shoal create namespace {missing[1]}` makes it)" if missing else ""
+    return ""

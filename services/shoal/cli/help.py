@@ -67,7 +67,8 @@ def _flag(action: Action) -> str:
         head += "=true" if default else ""
     else:
         head += f" {action.metavar}"
-    shown = f" (default {default})" if default not in (None, "", [], False, True) else ""
-    text = textwrap.wrap(f"{action.help}{shown}", WIDTH - 34)
+    said = action.help or ""
+    worth = default not in (None, "", [], False, True, "none") and "default" not in said
+    text = textwrap.wrap(f"{said} (default {default})" if worth else said, WIDTH - 34)
     lines = [f"  {head:30}  {text[0]}"] if len(head) <= 30 else [f"  {head}", " " * 34 + text[0]]
     return "\n".join([*lines, *(" " * 34 + line for line in text[1:])]) + "\n"

@@ -23,9 +23,11 @@ eval "$(shoal lab env h1)"           a lab's, and the engine of its host h1""",
 
 
 def application() -> "App":
-    from cyclopts import App
+    from cyclopts import App, Parameter
 
-    app = App(name="shoal", help_format="plaintext", result_action="return_value")
+    # What is worth knowing of a default a parameter's own text says: `[default: ""]` tells a person nothing.
+    quiet = Parameter(show_default=_worth_showing)
+    app = App(name="shoal", help_format="plaintext", result_action="return_value", default_parameter=quiet)
     for name, examples in EXAMPLES.items():
         indented = "\n".join(f"  {line}" for line in examples.splitlines())
         app.command(
@@ -36,6 +38,10 @@ def application() -> "App":
         )
     app.command("shoal.cli.lab.commands:app", name="lab")
     return app
+
+
+def _worth_showing(default: object) -> str | None:
+    return None if default is None or default == "" or isinstance(default, bool) else str(default)
 
 
 def run_mounted(argv: Sequence[str]) -> int:

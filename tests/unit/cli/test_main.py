@@ -99,6 +99,15 @@ def test_every_verb_has_help_with_examples_that_can_be_parsed(name: str) -> None
     assert max(len(line) for line in text.splitlines()) <= 130
 
 
+@pytest.mark.parametrize("name", [*VERBS, "lab up"])
+def test_no_default_is_said_twice_or_in_pythons_words(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*name.split(), "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for flag in re.split(r" (?=--?[a-z])", text):
+        assert flag.count("(default") + flag.count("[default:") <= 1, flag
+    assert not re.search(r'default:? (""|None|True|False|none[)])', text)
+
+
 def test_help_names_every_verb() -> None:
     assert all(f"\n  {name} " in of_all() for name in VERBS)
 

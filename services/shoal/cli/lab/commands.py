@@ -76,7 +76,11 @@ def down(
     """End a lab: no process, container, network, mount or rule of it is left."""
     records = lab_files.records() if every else [r for r in lab_files.records() if r.name == (name or _only())]
     if not records:
-        say(f"no lab {name or DEFAULT_NAME} is there" if not every else "no lab is there")
+        others = ", ".join(r.name for r in lab_files.records())
+        what = (
+            f"there is no lab {name}" if name else "no lab is here" if not others else "name the lab to end with --name"
+        )
+        say(f"{what}{f' ({others})' if others else ''}; nothing was done")
     for record in records:
         asyncio.run(Lab(record).down())
         say(f"lab {record.name} is down")
@@ -121,19 +125,26 @@ def env(host: Host = "", /, *, name: Name = "") -> None:
 @app.command
 def cut(host: Host, /, *, name: Name = "") -> None:
     """Pull a host's cable: it reaches nobody, what runs on it goes on."""
-    asyncio.run(_open(name).cut(host))
+    lab = _open(name)
+    asyncio.run(lab.cut(host))
+    say(f"{lab.known(host)} is cut off; `shoal lab heal {host}` plugs it in again")
 
 
 @app.command
 def heal(host: Host, /, *, name: Name = "") -> None:
     """Plug the cable in again."""
-    asyncio.run(_open(name).heal(host))
+    lab = _open(name)
+    asyncio.run(lab.heal(host))
+    say(f"{lab.known(host)} is plugged in")
 
 
 @app.command
 def kill(host: Host, part: Part = "all", /, *, restart: Restart = True, name: Name = "") -> None:
     """Kill (-9) a part of a host, or a process of the control plane (`kill control api`). All of a host is a power cut."""
-    asyncio.run(_open(name).kill(host, part, restart=restart))
+    lab = _open(name)
+    asyncio.run(lab.kill(host, part, restart=restart))
+    then = "started again" if restart else f"down until `shoal lab restart {host}{'' if part == 'all' else f' {part}'}`"
+    say(f"{_what(lab, host, part)} was killed; it is {then}")
 
 
 @app.command
@@ -149,7 +160,9 @@ def restart(
 ) -> None:
     """Stop what runs, start it, and wait until it is ready; also what `kill --no-restart` left down."""
     extra = dict(_pair(text) for text in env) if env else None
-    asyncio.run(_open(name).restart(host, part, env=extra))
+    lab = _open(name)
+    asyncio.run(lab.restart(host, part, env=extra))
+    say(f"{_what(lab, host, part)} was restarted and is ready")
 
 
 @app.command(name="exec")
@@ -179,6 +192,13 @@ def logs(
     sys.stdout.flush()
     argv = ["tail", "-n", "+1", *(["-F"] if follow else []), str(path)]
     os.execvp(argv[0], argv)  # noqa: S606
+
+
+def _what(lab: Lab, host: str, part: str) -> str:
+    """`h1`, `h1/agent`, `api`, `the control plane`."""
+    if host == CONTROL_PLANE:
+        return "the control plane" if part == "all" else part
+    return lab.known(host) if part == "all" else f"{lab.known(host)}/{part}"
 
 
 def _pair(text: str) -> tuple[str, str]:

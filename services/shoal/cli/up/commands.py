@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from cyclopts import Parameter
 
 from shoal.cli.up.progress import Progress
 from shoal.cli.up.typed import typed
+from shoal.local import exports
 from shoal.local.machine import Machine, read_record
 from shoal.local.program import Report, State
 
@@ -31,7 +31,10 @@ def up(
     ] = "",
     example: Annotated[bool, Parameter(negative="--no-example", help="Apply the example.")] = True,
     foreground: Annotated[
-        bool, Parameter(negative=(), help="Stay, show every process's log, and end all at Ctrl-C.")
+        bool,
+        Parameter(
+            negative=(), help="Stay, show every process's log, and stop the cluster at Ctrl-C, one that ran before too."
+        ),
     ] = False,
 ) -> None:
     """Start a whole cluster on this machine: an engine if none answers, nats-server, every process, and an example."""
@@ -136,6 +139,7 @@ def _say_what_next(machine: Machine, ran: _Ran | None) -> None:
 def _stay(machine: Machine, progress: Progress) -> None:
     from shoal.cli.up.following import follow
 
+    progress.note("attached: the processes' logs follow; Ctrl-C stops the cluster")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(follow(machine.control, sys.stdout))
     progress.note("stopping")
@@ -165,5 +169,5 @@ def down(
 
 def env() -> None:
     """Print the `export` lines that point any client at this machine's cluster: eval "$(shoal env)"."""
-    for name, value in Machine.open().environment().items():
-        print(f"export {name}={shlex.quote(value)}")
+    for line in exports.lines(Machine.open().environment(), os.environ, exports.ours()):
+        print(line)

@@ -26,7 +26,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     if not args.client:
         try:
             async with context.connect() as cluster:
-                found["serverVersion"] = await cluster.version()
+                found["serverVersion"] = f"v{await cluster.version()}"
         except ShoalError as e:
             error = e
     if args.output:
