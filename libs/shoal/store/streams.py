@@ -17,6 +17,7 @@ from shoal.bus import jetstream as js
 from shoal.bus.connection import Bus
 from shoal.errors import Unavailable
 from shoal.names import Names
+from shoal.store import moving
 from shoal.store.records import OBJECT_BYTES_MAX
 from shoal.telemetry.lazy import log
 
@@ -163,16 +164,17 @@ async def _ensure(bus: Bus, name: str, settings: Callable[..., Config], *, preci
     except js.ApiError as error:
         if error.err_code != js.STREAM_NOT_FOUND:
             raise
+        if not precious and (replicas := await moving.under_way(bus, name)):
+            await moving.move(bus, name, settings(replicas))
+            return
         await ask(f"STREAM.CREATE.{name}", settings())  # two at once with the same settings: both succeed
         return
     there = msgspec.json.decode(answer, type=_Info).config
     config = settings(there["num_replicas"])
     if not (differs := _differing(config, there)):
         return
-    if differs & {"storage", "persist_mode"} and not precious:  # they cannot change: what is kept an hour begins anew
-        log.warning("streams.made_anew", stream=name, differs=sorted(differs))
-        await ask(f"STREAM.DELETE.{name}")
-        await ask(f"STREAM.CREATE.{name}", config)
+    if not precious and ("mirror" in there or differs & {"storage", "persist_mode"}):
+        await moving.move(bus, name, config)
         return
     log.info("streams.updated", stream=name, differs=sorted(differs))
     await ask(f"STREAM.UPDATE.{name}", there | config)

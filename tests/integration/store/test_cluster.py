@@ -1,6 +1,7 @@
 """The same code on three servers with three replicas: a server is lost and comes back, and nothing acknowledged is."""
 
 import asyncio
+import base64
 from pathlib import Path
 
 import msgspec
@@ -118,6 +119,66 @@ async def test_a_process_that_knows_of_one_server_lowers_nothing(tmp_path: Path)
             there = msgspec.json.decode(await js.api(bus, f"STREAM.INFO.{config['name']}"))
             assert there["config"]["num_replicas"] == 3
             assert there["state"]["messages"] == (0 if config["name"] == names.manifests_stream else 1)
+
+
+@pytest.mark.timeout(120)
+async def test_what_is_kept_for_an_hour_survives_the_step_to_three_servers(tmp_path: Path) -> None:
+    """Two processes take it at once; a third one publishes what it can meanwhile."""
+    async with NatsCluster(tmp_path) as cluster:
+        config = BusConfig(servers=cluster.urls)
+        async with connect(config, name="one") as bus, connect(config, name="two") as two:
+            names = bus.names
+            await ensure_streams(bus, replicas=1)
+            event = names.event(ObjectKey("pods", "d", "a"), "n", "R")
+            kept = {names.lease_subject("g"): b"lease", event: b"event", names.outcome("admin", "1"): b"outcome"}
+            lasting = {js.MESSAGE_TTL: "60s"}
+            for subject, body in kept.items():
+                headers = lasting if subject == names.lease_subject("g") else {"Own": "1"}
+                await js.publish(bus, names.lease_subject("other") if headers is lasting else subject, b"earlier")
+                await js.publish(bus, subject, body, headers=headers)
+            told = {names.outcome("admin", "first")}
+            await js.publish(bus, names.outcome("admin", "first"), b"")
+            enough = asyncio.Event()
+
+            async def publish() -> None:
+                for i in range(100_000):
+                    subject = names.outcome("admin", f"meanwhile{i}")
+                    try:
+                        await js.publish(bus, subject, b"", timeout=1)
+                        told.add(subject)
+                    except Retryable:
+                        await asyncio.sleep(0.01)
+                    if enough.is_set():
+                        return
+
+            publishing = asyncio.create_task(publish())
+            await asyncio.gather(ensure_streams(bus, replicas=3), ensure_streams(two, replicas=3))
+            enough.set()
+            await publishing
+
+            store = Store(bus)
+            (found,) = (await store.events(event))[0]
+            assert (found.value, found.revision) == (b"event", 2)
+            for stream, subject in (
+                (names.leases_stream, names.lease_subject("g")),
+                (names.outcomes_stream, names.outcome("admin", "1")),
+            ):
+                answer = await js.api(bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+                message = msgspec.json.decode(answer)["message"]
+                assert base64.b64decode(message["data"]) == kept[subject]
+                assert (b"Own" if subject in told else b":") in base64.b64decode(message["hdrs"])
+            every = {"subjects_filter": names.outcomes_all}
+            answer = await js.api(bus, f"STREAM.INFO.{names.outcomes_stream}", every)
+            assert told <= msgspec.json.decode(answer)["state"]["subjects"].keys()
+            for wanted in stream_configs(names, replicas=3):
+                there = msgspec.json.decode(await js.api(bus, f"STREAM.INFO.{wanted['name']}"))["config"]
+                assert {k: there.get(k, False) for k in wanted if k != "persist_mode"} == {
+                    k: v for k, v in wanted.items() if k != "persist_mode"
+                }
+                assert "mirror" not in there
+            listing = msgspec.json.decode(await js.api(bus, "STREAM.NAMES"))
+            assert len(listing["streams"]) == 5, "the copies are gone"
+            await js.publish(bus, names.lease_subject("g"), b"x", headers=lasting)
 
 
 async def born(bus: Bus) -> dict[str, str]:

@@ -12,6 +12,7 @@ from shoal.bus.connection import Bus, connect
 from shoal.config import BusConfig
 from shoal.errors import Overloaded, Unavailable
 from shoal.names import Names, ObjectKey
+from shoal.store import moving
 from shoal.store import streams as streams_module
 from shoal.store.records import Put
 from shoal.store.store import Store
@@ -118,14 +119,50 @@ async def test_an_older_stream_is_brought_up_to_date_and_keeps_its_entries(bus: 
     assert len((await store.events())[0]) == 1
 
 
-async def test_a_setting_that_cannot_change_makes_a_soft_stream_anew(bus: Bus) -> None:
+async def test_a_setting_that_cannot_change_moves_a_soft_stream(bus: Bus) -> None:
     names = bus.names
     await js.api(bus, f"STREAM.DELETE.{names.leases_stream}")
     old = next(c for c in stream_configs(names) if c["name"] == names.leases_stream) | {"storage": "memory"}
     del old["persist_mode"]
     await js.api(bus, f"STREAM.CREATE.{names.leases_stream}", old)
+    await js.publish(bus, names.lease_subject("g"), b"held", headers={js.MESSAGE_TTL: "60s"})
     await ensure_streams(bus)
-    assert (await settings(bus, names.leases_stream))["storage"] == "file"
+    there = msgspec.json.decode(await js.api(bus, f"STREAM.INFO.{names.leases_stream}"))
+    assert (there["config"]["storage"], there["state"]["messages"]) == ("file", 1)
+
+
+@pytest.mark.parametrize("left", ["copied", "old stream gone", "copy open", "mirrored back", "copy gone"])
+async def test_a_move_that_was_left_half_done_goes_on(bus: Bus, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    """The process that moved the stream died after so many calls that change something; the next one ends it."""
+    names = bus.names
+    steps = ["copied", "closed", "old stream gone", "copy open", "mirrored back", "copy gone"]
+    monkeypatch.setattr(moving, "ABANDONED_AFTER_S", 0.0)
+    wanted = next(c for c in stream_configs(names) if c["name"] == names.outcomes_stream)
+    await js.api(bus, f"STREAM.DELETE.{names.outcomes_stream}")
+    await js.api(bus, f"STREAM.CREATE.{names.outcomes_stream}", wanted | {"persist_mode": "default"})
+    await js.publish(bus, names.outcome("admin", "1"), b"kept")
+    api, done = js.api, 0
+
+    class Died(Exception):
+        pass
+
+    async def dying(bus: Bus, call: str, body: Any = None, **how: Any) -> bytes:
+        nonlocal done
+        if ".INFO." not in call:
+            if done > steps.index(left):
+                raise Died
+            done += 1
+        return await api(bus, call, body, **how)
+
+    monkeypatch.setattr(js, "api", dying)
+    with pytest.raises(Died):
+        await moving.move(bus, names.outcomes_stream, wanted)
+    monkeypatch.setattr(js, "api", api)
+    await ensure_streams(bus)
+    there = msgspec.json.decode(await js.api(bus, f"STREAM.INFO.{names.outcomes_stream}"))
+    assert (there["state"]["messages"], there["config"]["subjects"]) == (1, [names.outcomes_all])
+    assert "mirror" not in there["config"]
+    await js.publish(bus, names.outcome("admin", "2"), b"")
 
 
 async def test_the_state_is_never_made_anew(bus: Bus, store: Store) -> None:
