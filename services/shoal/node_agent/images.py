@@ -23,6 +23,8 @@ _NAME = re.compile(
     r"(?::[\w][\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?$"
 )
 
+JUST_FAILED_S = 1.0
+
 Told = Callable[[str, str, str], None]  # type, reason, message: an event
 Pulling = Callable[[Awaitable[Image]], Awaitable[Image]]
 
@@ -79,7 +81,8 @@ class Images:
                     until=self._now() + BACKOFF_FIRST_S,
                 )
         if (failed := self._failed.get(reference)) is not None and failed.until > self._now():
-            raise ImageError("ImagePullBackOff", f'Back-off pulling image "{reference}"', until=failed.until)
+            why = f'Back-off pulling image "{reference}": ErrImagePull: {failed.message}'
+            raise ImageError("ImagePullBackOff", why, until=failed.until)
         told("Normal", "Pulling", f'Pulling image "{reference}"')
         began = time.monotonic()
         image = await pulling(self._pull(reference))
@@ -110,7 +113,8 @@ class Images:
             until = self._now() + min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** (count - 1))
             message = f'Failed to pull image "{reference}": {error.message}'
             self._failed[reference] = _Failed(count, until, message)
-            raise ImageError("ErrImagePull", message, until=until) from error
+            # Looked at again soon, to say that it waits: ErrImagePull is the word for a pull that has just failed.
+            raise ImageError("ErrImagePull", message, until=self._now() + JUST_FAILED_S) from error
         if found is None:
             raise ImageError("ErrImagePull", f'"{reference}" vanished after it was pulled')
         self._failed.pop(reference, None)

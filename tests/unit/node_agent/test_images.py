@@ -7,6 +7,7 @@ import pytest
 from tests.unit.node_agent.simulated import SimulatedRuntime
 
 from shoal.node_agent.images import ImageError, Images
+from shoal.node_agent.pods import BACKOFF_FIRST_S
 from shoal.node_agent.runtime.answers import split_reference
 from shoal.node_agent.runtime.port import Image
 
@@ -128,3 +129,14 @@ async def test_a_name_that_is_one(shop: Shop, reference: str) -> None:
 def test_what_the_engine_is_asked_to_pull(reference: str, parts: tuple[str, str]) -> None:
     """Without a tag it would pull every one."""
     assert split_reference(reference) == parts
+
+
+async def test_who_waits_for_the_next_try_soon_says_so_and_why(shop: Shop) -> None:
+    with pytest.raises(ImageError) as failed:
+        await shop.get("r.example/none", "Always")
+    assert failed.value.until - shop.runtime.now < BACKOFF_FIRST_S
+    with pytest.raises(ImageError) as waiting:
+        await shop.get("r.example/none", "Always")
+    assert (waiting.value.why, waiting.value.until - shop.runtime.now) == ("ImagePullBackOff", BACKOFF_FIRST_S)
+    assert waiting.value.message.startswith('Back-off pulling image "r.example/none": ErrImagePull: ')
+    assert "manifest for r.example/none not found" in waiting.value.message
