@@ -43,6 +43,13 @@ class ShoalError(Exception):
         return f"{where}{self.message}{what}"
 
 
+def first_sentence(error: BaseException) -> str:
+    """What went wrong, for a person: of a task group the first error in it, not that there was one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
+
+
 class Refused(ShoalError):
     code = 400
     reason = "BadRequest"

@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from shoal.errors import ShoalError, Unavailable
+from shoal.errors import ShoalError, Unavailable, first_sentence
 from shoal.model.container import Container
 from shoal.node_agent import actions, containers, hostports
 from shoal.node_agent.actions import Action, key_of
@@ -54,7 +54,7 @@ class Performer:
             self._failed(action, error)
         except Exception as error:
             log.exception("pod.action", key=str(self._known.key), action=key_of(action))
-            self._fail(action, "", f"{type(error).__name__}: {error}", RETRY_S)
+            self._fail(action, "", first_sentence(error), RETRY_S)
 
     async def _do(self, action: Action) -> None:
         match action:

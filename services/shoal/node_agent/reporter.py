@@ -23,6 +23,7 @@ EVENTS_MAX = 100
 EVENTS_KEPT_MAX = 2000  # while nobody answers; the oldest are dropped
 ANSWER_S = 5.0
 RETRY_MAX_S = 5.0
+CONFLICTS_AT_ONCE = 1  # the answer names the revision to build upon: the next should do
 
 
 class Reporter:
@@ -41,6 +42,7 @@ class Reporter:
         self._idle = asyncio.Event()
         self._idle.set()
         self._heard = asyncio.Event()
+        self._conflicts = 0  # answers in a row that held one
 
     def pod(
         self, key: ObjectKey, uid: str, status: msgspec.Struct, *, gone: bool = False, traceparent: str = ""
@@ -128,12 +130,17 @@ class Reporter:
             self._events.extendleft(reversed(events))
             raise
         refused = "" if len(reply.results) >= len(order) else "the api answered only some of the reports"
+        again = 0
         for which, result in zip(order, reply.results, strict=False):
             if result.error is not None and result.error.reason != "Conflict" and is_retryable(result.error):
                 refused = result.error.message
             elif (report := self._asked.pop(which, None)) is not None:
                 self._answered(which, report, result)
+                again += result.error is not None and result.error.reason == "Conflict"
         self._again()
+        self._conflicts = self._conflicts + 1 if again else 0
+        if self._conflicts > CONFLICTS_AT_ONCE:
+            refused = refused or f"{again} reports conflict with what is stored, again and again"
         if refused:
             raise Retryable(refused)
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from shoal.errors import Conflict, NotFound, Overloaded, Unavailable, to_status
@@ -123,6 +124,28 @@ async def test_a_conflict_is_answered_with_the_revision_that_is_there(case: Any)
     case.say(A, "Running")
     await settled(case)
     assert case.bus.sent() == [("a", "Running", -1), ("a", "Running", 41)]
+
+
+async def test_conflicts_without_end_are_not_asked_without_a_pause(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is answered at once with what is there now; from then on it takes its time, and works in the end."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    def conflict(_request: StatusRequest) -> StatusReply:
+        return StatusReply(results=[ReportResult(revision=41, error=to_status(Conflict("changed")))])
+
+    monkeypatch.setattr("shoal.node_agent.reporter.asyncio.sleep", counted)
+    case.bus.answer = [conflict] * 8
+    case.say(A, "Running")
+    await settled(case)
+    assert len(case.bus.requests) == 9
+    real = [p for p in pauses if p]
+    assert len(real) == 7
+    assert real[-1] > 5 * real[0], "longer and longer"
 
 
 async def test_what_is_anothers_now_is_not_said_again(case: Any) -> None:

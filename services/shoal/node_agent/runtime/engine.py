@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from shoal import names
-from shoal.errors import Unavailable
+from shoal.errors import Unavailable, first_sentence
 from shoal.node_agent.runtime.answers import Event, FoundImage, Inspected, Progress, fact_of, split_reference
 from shoal.node_agent.runtime.calls import ANSWER_S, Calls, lines, translated
 from shoal.node_agent.runtime.ownership import Owner
@@ -116,7 +116,7 @@ class Engine:
                             yield event
                 why = "it closed the stream of events"
             except (Unavailable, EngineError, ExceptionGroup) as error:
-                why = str(error)
+                why = first_sentence(error)
             yield Lost(why)
             await asyncio.sleep(RECONNECT_S)
 
