@@ -4,7 +4,6 @@ The first address of the range is the bridge's. Addresses are given out in turn,
 as long as the range is large: neighbours' caches and connections of its last pod have ended by then.
 """
 
-import os
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.errors import ShoalError
+from shoal.node_agent.files import replace
 
 
 class Exhausted(ShoalError):
@@ -115,9 +115,4 @@ class Addresses:
 
     def _write(self) -> None:
         content = _File(str(self.network), self._last, {uid: str(a) for uid, a in sorted(self._of.items())})
-        new = self._path.with_suffix(".new")
-        with new.open("wb") as file:
-            file.write(msgspec.json.encode(content))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self._path)  # noqa: PTH105
+        replace(self._path, msgspec.json.encode(content))

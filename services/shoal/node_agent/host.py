@@ -16,6 +16,7 @@ from shoal.model.node import NodeAddress, NodeStatus, NodeSystemInfo
 from shoal.net.netlink import Netlink
 from shoal.net.records import PROTOCOL_SHOAL
 from shoal.node_agent.etc_files import read_resolv_conf
+from shoal.node_agent.files import replace
 from shoal.node_agent.runtime.port import EngineInfo
 from shoal.node_agent.status import time_of
 
@@ -49,9 +50,7 @@ def host_uid(state: Path) -> str:
     except FileNotFoundError:
         pass
     made = str(uuid.uuid4())
-    new = file.with_suffix(".new")
-    new.write_text(made + "\n")
-    new.replace(file)
+    replace(file, f"{made}\n".encode())
     return made
 
 

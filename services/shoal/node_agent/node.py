@@ -17,6 +17,7 @@ from shoal.node_agent.environment import Place
 from shoal.node_agent.etc_files import Resolver, hosts, read_resolv_conf, resolv_conf, resolver
 from shoal.node_agent.hostports import HostPort
 from shoal.node_agent.images import Images
+from shoal.node_agent.kept import Kept
 from shoal.node_agent.runtime.ownership import Owner, labels_of
 from shoal.node_agent.runtime.port import EngineInfo, Labels, Runtime
 from shoal.node_agent.turns import Turns
@@ -61,6 +62,7 @@ class Node(msgspec.Struct, kw_only=True):
     sandbox_image: str
     engine: EngineInfo
     reporter: Reporter
+    kept: Kept
     turns: Turns
     oom_floor: int = 0
     now: Callable[[], float] = time.time

@@ -25,7 +25,9 @@ from shoal.node_agent import host as hosts
 from shoal.node_agent import hostports
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
+from shoal.node_agent.files import replace
 from shoal.node_agent.images import Images
+from shoal.node_agent.kept import Kept
 from shoal.node_agent.lifecycle import group
 from shoal.node_agent.network import Marks, PodNetwork, link_name, marks, open_network, remove_all
 from shoal.node_agent.node import Node, at_once
@@ -149,7 +151,7 @@ async def register(bus: Bus, config: AgentConfig, host: hosts.Host) -> RegisterR
                 said = True
             await asyncio.sleep(REGISTER_AGAIN_S)
         else:
-            (config.state / "registration.json").write_bytes(msgspec.json.encode(reply))
+            replace(config.state / "registration.json", msgspec.json.encode(reply))
             return reply
 
 
@@ -249,6 +251,7 @@ class Agent:
             sandbox_image="",
             engine=engine,
             reporter=self.reporter,
+            kept=Kept(config.state / "status"),
             turns=Turns(at_once(engine.cpus)),
             oom_floor=hosts.oom_floor(),
         )
@@ -258,6 +261,7 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self.reporter.run(), name="report")
+            tasks.create_task(self.node.kept.run(), name="keep")
             tasks.create_task(self._heartbeats(), name="heartbeats")
             tasks.create_task(self._engine_events(), name="engine events")
             tasks.create_task(self._bound(), name="watch bound")
@@ -444,6 +448,7 @@ class Agent:
         """What was told of a pod that is neither bound nor at work: whichever ends last comes here."""
         if self._uids.get(key) != uid and uid not in self.workers:
             self.reporter.forget(key, uid)
+            self.node.kept.forget(uid)
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]", name: str) -> None:
         assert self._tasks is not None
@@ -474,6 +479,8 @@ class Agent:
                 await loop.run_in_executor(None, self.node.volumes.release, uid)
             except ShoalError as error:
                 log.warning("collect.files", uid=uid, error=str(error))
+        for uid in self.node.kept.uids() - known():
+            self.node.kept.forget(uid)
         self.node.addresses.keep_only(known())
         if self.network is not None:
             await self.network.program()

@@ -45,6 +45,14 @@ def time_of(seconds: float) -> str | None:
     return _rfc3339(int(seconds)) if seconds else None
 
 
+def seconds_of(time: str | None) -> float:
+    """0 for none, and for what is no time."""
+    try:
+        return datetime.fromisoformat(time).timestamp() if time else 0.0
+    except ValueError:
+        return 0.0
+
+
 @functools.lru_cache(maxsize=1024)
 def _rfc3339(seconds: int) -> str:
     """A status is made again after everything that happens, with the same few times in it."""
@@ -69,6 +77,37 @@ def pod_status(seen: Seen) -> PodStatus:
         init_container_statuses=init,
         container_statuses=main,
         qos_class=qos_class(pod.spec),
+    )
+
+
+def carried(before: PodStatus | None, status: PodStatus) -> PodStatus:
+    """With what was reported before and cannot be read any more: the address of a pod that has given it back, messages
+    whose files are gone, digests that the registry told.
+    """
+    if before is None:
+        return status
+    replace = msgspec.structs.replace
+    if not status.pod_ip:
+        status = replace(status, pod_ip=before.pod_ip, pod_ips=before.pod_ips)
+    known = (*before.init_container_statuses, *before.container_statuses)
+    ended = (t for c in known for t in (c.state.terminated, c.last_state.terminated) if t is not None)
+    messages = {t.container_id: t.message for t in ended if t.message}
+    images = {c.container_id: c.image_id for c in known if c.container_id and c.image_id}
+
+    def state(of: ContainerState) -> ContainerState:
+        ended = of.terminated
+        if ended is None or ended.message or ended.container_id not in messages:
+            return of
+        return replace(of, terminated=replace(ended, message=messages[ended.container_id]))
+
+    def container(of: ContainerStatus) -> ContainerStatus:
+        image = images.get(of.container_id, of.image_id)
+        return replace(of, state=state(of.state), last_state=state(of.last_state), image_id=image)
+
+    return replace(
+        status,
+        init_container_statuses=tuple(map(container, status.init_container_statuses)),
+        container_statuses=tuple(map(container, status.container_statuses)),
     )
 
 

@@ -8,15 +8,15 @@ import asyncio
 from contextlib import suppress
 
 from shoal.errors import ShoalError
-from shoal.model.pod import Pod
+from shoal.model.pod import Pod, PodStatus
 from shoal.names import ObjectKey
 from shoal.node_agent import lifecycle, pods
 from shoal.node_agent.actions import Action, key_of
 from shoal.node_agent.knowledge import Knowledge
 from shoal.node_agent.node import Node
 from shoal.node_agent.performer import Performer
-from shoal.node_agent.runtime.port import EXITED, Changed, Fact
-from shoal.node_agent.status import Seen, pod_status
+from shoal.node_agent.runtime.port import EXITED, RUNNING, SANDBOX, Changed, Fact
+from shoal.node_agent.status import Seen, carried, pod_status, seconds_of
 
 LAST_LINES, LAST_BYTES = 80, 2048  # of a log that stands for a termination message (kubelet's bounds)
 
@@ -31,6 +31,10 @@ class Worker:
         self._node = node
         self._performer = Performer(node, self.known, self._tell)
         self._backing_off: set[str] = set()  # ids whose back-off was told
+        self._before = node.kept.before(uid)  # what was reported last
+        self._presumed: str | None = None  # the sandbox that an agent before this one had connected
+        if self._before is not None:
+            self.known.seen_at = seconds_of(self._before.start_time)
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -47,6 +51,9 @@ class Worker:
 
     def listed(self, facts: tuple[Fact, ...], asked_at: float = 0.0) -> None:
         self.known.listed(facts, asked_at)
+        if self._presumed is None:
+            running = (f.id for f in facts if f.labels.container == SANDBOX and f.state == RUNNING)
+            self._presumed = next(running, "") if self._before and _was_connected(self._before) else ""
         self._wake.set()
 
     def changed(self, event: Changed) -> None:
@@ -109,7 +116,7 @@ class Worker:
                 pod=known.pod,
                 facts=self.facts,
                 failures=known.failures,
-                connected=bool(known.connected),
+                connected=self._is_connected(),
                 pod_ip=known.pod_ip if shown else "",
                 host_ip=self._node.address,
                 seen_at=known.seen_at,
@@ -118,7 +125,18 @@ class Worker:
                 images={c.image: i for c in known.all_containers() if (i := known.images.get(c.name)) is not None},
             )
         )
+        status = carried(self._before, status)
+        if status != self._before:
+            self._before = status
+            self._node.kept.keep(self.uid, status)
         self._node.reporter.pod(self.key, self.uid, status, gone=gone, traceparent=known.traceparent)
+
+    def _is_connected(self) -> bool:
+        """What ran when this agent started counts as connected until it has looked: it must not seem to fail meanwhile."""
+        known = self.known
+        if known.connected or SANDBOX in known.failures:
+            self._presumed = ""
+        return bool(known.connected) or any(f.id == self._presumed and f.state == RUNNING for f in self.facts)
 
     def _message(self, fact: Fact) -> str:
         messages, labels = self.known.messages, fact.labels
@@ -165,3 +183,7 @@ class Worker:
         inits = {c.name for c in pod.spec.init_containers} if pod else set()
         path = f"spec.{'initContainers' if container in inits else 'containers'}{{{container}}}" if container else ""
         self._node.reporter.event(self.key, self.uid, type_, reason, message, field_path=path)
+
+
+def _was_connected(status: PodStatus) -> bool:
+    return any(c.type == "PodReadyToStartContainers" and c.status == "True" for c in status.conditions)

@@ -119,6 +119,34 @@ async def test_an_agent_killed_and_back_restarts_nothing_and_ports_stay_open(age
     assert host.containers(pod_name="web") == before, "the very same containers"
 
 
+async def test_an_agent_that_is_back_tells_of_a_finished_pod_what_it_told_before(agent: Agent) -> None:
+    say = "echo bye > /dev/termination-log; exit 3"
+    pod = a_pod(containers=[{"name": "web", "command": ["sh", "-c", say]}], restartPolicy="Never")
+    marker = a_pod("marker")
+    await agent.bind(pod)
+    await agent.bind(marker)
+
+    def done(status: PodStatus) -> bool:
+        ended = status.container_statuses[0].state.terminated
+        return status.phase == "Failed" and ended is not None and ended.message == "bye\n"
+
+    await agent.status(pod, done)
+    await agent.status(marker, ready)
+
+    async def released() -> bool:
+        return pod.metadata.uid not in json.loads((agent.state / "addresses.json").read_text())["pods"]
+
+    await until(released)
+    before = await agent.status(pod, done)
+    assert before.pod_ip
+    agent.end(signal.SIGKILL)
+    await agent.start()
+    again = a_pod("again")  # once this one runs, what the agent had to say about the others it has said
+    await agent.bind(again)
+    await agent.status(again, ready)
+    assert await agent.status(pod, done) == before
+
+
 async def test_what_vanished_while_the_agent_was_away_goes_and_what_died_is_back(
     agent: Agent, host: EngineHost
 ) -> None:

@@ -18,6 +18,7 @@ from shoal.model.pod import Pod, PodStatus
 from shoal.names import ObjectKey
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.images import Images
+from shoal.node_agent.kept import Kept
 from shoal.node_agent.node import Node
 from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import EXITED, RUNNING, EngineError, EngineInfo, Image
@@ -79,6 +80,7 @@ class Heard:
 
 class Case:
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.runtime = SimulatedRuntime()
         self.network = FakeNetwork()
         self.heard = Heard()
@@ -95,6 +97,7 @@ class Case:
             sandbox_image="sandbox:1",
             engine=EngineInfo(memory_bytes=8 << 30),
             reporter=self.heard,
+            kept=Kept(folder / "status"),
             turns=Turns(4),
             now=lambda: self.runtime.now,
         )
@@ -116,10 +119,26 @@ class Case:
         return await self.heard.until(ready)
 
     async def end(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self.task
+        """As the agent's: what is kept is on disk then."""
+        keeping = asyncio.create_task(self.node.kept.run())
+        await asyncio.sleep(0)
+        for task in (self.task, keeping):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def restart(self) -> None:
+        """Another agent in its place, later, which has been told nothing yet."""
+        await self.end()
+        self.runtime.now += 1000
+        self.runtime.listeners.clear()
+        self.heard.statuses.clear()
+        self.node.kept = Kept(self.folder / "status")
+        self.node.images = Images(self.runtime, lambda: self.runtime.now)
+        self.worker = Worker(self.node, KEY, "u1")
+        self.runtime.listeners.append(self.worker.changed)
+        self.worker.listed(tuple(self.runtime.facts.values()))
 
 
 def ready(status: PodStatus) -> bool:
@@ -364,6 +383,57 @@ async def test_an_agent_that_restarts_adopts_and_starts_nothing(case: Case) -> N
     status = await case.running()
     assert status.container_statuses[0].restart_count == 1, "counted on"
     assert [c for c in case.runtime.calls if c.startswith(("create", "start", "stop", "remove"))] == []
+
+
+async def test_a_restart_changes_nothing_of_the_status_of_what_runs(case: Case) -> None:
+    case.runtime.registry["r.example/x"] = Image(id="sha256:x", digest="r.example/x@sha256:x")
+    pod = a_pod(containers=[{"name": "web", "image": "r.example/x", "imagePullPolicy": "IfNotPresent"}])
+    before = await case.running(pod)
+    await case.restart()
+    await case.running(pod)
+    await case.heard.until(lambda _: bool(case.worker.known.connected))
+    assert case.heard.statuses == [before] * len(case.heard.statuses)
+
+
+@pytest.mark.parametrize(("policy", "codes"), [("Never", [3]), ("OnFailure", [1, 1, 0])])
+async def test_nor_of_what_has_finished(case: Case, policy: str, codes: list[int]) -> None:
+    """Whose address and files are given back, and whose first containers are gone."""
+    container = {"name": "web", "image": "shoal/web", "terminationMessagePolicy": "FallbackToLogsOnError"}
+    pod = a_pod(containers=[container], restartPolicy=policy)
+    first = await case.running(pod)
+    for count, code in enumerate(codes):
+        await case.heard.until(lambda s, n=count: ready(s) and s.container_statuses[0].restart_count == n)  # type: ignore[misc]
+        case.runtime.now += 100
+        web = case.runtime.of("web")[-1]
+        case.runtime.log[web.id] = b"last words"
+        case.runtime.die(web, code)
+        await case.heard.until(lambda s: not ready(s))
+        case.runtime.now += 100
+        case.want(pod)
+
+    def finished(status: PodStatus) -> bool:
+        ended = status.container_statuses[0].state.terminated
+        return case.worker.known.released and ended is not None and (ended.exit_code == 0 or bool(ended.message))
+
+    before = await case.heard.until(finished)
+    assert (before.start_time, before.pod_ip) == (first.start_time, "10.208.0.2")
+    await case.restart()
+    case.begin(pod)
+    await case.heard.until(finished)
+    assert case.heard.statuses == [before] * len(case.heard.statuses)
+
+
+async def test_a_sandbox_that_died_meanwhile_is_not_called_connected(case: Case) -> None:
+    pod = a_pod()
+    await case.running(pod)
+    await case.restart()
+    case.network.fail = [ShoalError("no network")]
+    case.runtime.die(case.runtime.of("")[0], 137)
+    case.begin(pod)
+    status = await case.heard.until(waiting("ContainerCreating"))
+    conditions = {c.type: c.status for c in status.conditions}
+    assert conditions["PodReadyToStartContainers"] == "False"
+    assert status.pod_ip == "10.208.0.2", "it keeps its address"
 
 
 async def test_a_sandbox_without_a_network_is_no_pod(case: Case) -> None:
