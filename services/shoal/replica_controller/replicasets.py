@@ -47,6 +47,7 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 FAILURES_FREE = 10
 FAILURE_WINDOW_S = 600.0
 FAILURE_PAUSE_S = 10.0
+COLLECT_MAX = 100  # finished pods a unit
 
 
 class ReplicaSets:
@@ -93,6 +94,9 @@ class ReplicaSets:
         claims: list[Action] = [Replace(p, _without_owner(p.object, stored.uid)) for p in released]
         claims += [Replace(p, _with_owner(p.object, stored.object)) for p in adopted]
         mine += adopted
+        claims += [
+            mark_deleted(p, now) for p in surplus_finished(owned, stored.object.spec.replicas or 0)[:COLLECT_MAX]
+        ]
         if left > 0:  # what is claimed wakes us again; nothing is made or deleted before it is known what there is
             return Decision((*claims, *_tell(stored, mine, [], None, now)), _next_available_s(stored, mine, now))
         missing = (stored.object.spec.replicas or 0) - len(mine)
@@ -235,9 +239,23 @@ def _pause_s(stored: Stored[ReplicaSet], owned: list[Stored[Pod]], now: float) -
         if p.object.status.phase == "Failed" and p.object.metadata.creation_timestamp
     ]
     failures = sum(now - t < FAILURE_WINDOW_S for t in born)
-    if failures <= FAILURES_FREE + 2 * (stored.object.spec.replicas or 0):
+    if failures <= _failures_free(stored.object.spec.replicas or 0):
         return 0.0
     return max(0.0, max(born) + FAILURE_PAUSE_S - now)
+
+
+def _failures_free(replicas: int) -> int:
+    return FAILURES_FREE + 2 * replicas
+
+
+def surplus_finished(owned: list[Stored[Pod]], replicas: int) -> list[Stored[Pod]]:
+    """Finished pods that tell nothing any more: all but the newest, of which so many stay as pacing has to count.
+
+    Kubernetes keeps 12,500 in the whole cluster (podgc), and a set whose pods fail at once piles them up until then.
+    """
+    ended = [p for p in owned if not p.deleting and finished(p.object)]
+    ended.sort(key=lambda p: (p.object.metadata.creation_timestamp or "", p.key), reverse=True)
+    return ended[_failures_free(replicas) + 1 :]
 
 
 # --- fewer pods -------------------------------------------------------------------------------------------------------------

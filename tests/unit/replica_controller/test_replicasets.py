@@ -10,9 +10,10 @@ from shoal.controller.rehearse import carry_out
 from shoal.model.pod import Pod
 from shoal.model.registry import key_of
 from shoal.model.replicaset import ReplicaSet, ReplicaSetStatus
-from shoal.names import CONTROL_PLANE, ObjectKey
+from shoal.names import CONTROL_PLANE, ObjectKey, desired
 from shoal.replica_controller.replicasets import (
     CLAIM_MAX,
+    COLLECT_MAX,
     CREATE_MAX,
     DELETION_COST,
     FAILURES_FREE,
@@ -311,3 +312,37 @@ def test_a_pod_that_vanished_wakes_its_last_owner() -> None:
     world.write("desired.pods.default.x", None)
 
     assert list(ReplicaSets().keys(key_of(pod), world.view)) == [WEB]
+
+
+def test_of_pods_that_failed_the_newest_stay_and_go_on_to_pace() -> None:
+    rs = a_replicaset(replicas=1)
+    world = World().put(rs)
+    kept = FAILURES_FREE + 2 + 1
+    for i in range(kept + 7):
+        failed = a_pod(f"f{i:02d}", owner=rs, creation_timestamp=rfc3339(NOW - 25 + i))
+        world.put(failed).see(failed, status("Failed"), writer=CONTROL_PLANE)
+    running = a_pod("running", owner=rs)
+    world.put(running)
+
+    assert sorted(marked(decide(world))) == [f"f{i:02d}" for i in range(7)]
+    carry_out(decide(world).actions, world.view)
+    assert marked(decide(world)) == []
+
+    for pod in (*(p.object for p in pods(world.view) if p.deleting), running):
+        world.write(desired(key_of(pod)), None)
+    decision = decide(world)
+    assert len(pods(world.view)) == kept
+    assert (created(decision), marked(decision)) == ([], [])
+    assert decision.requeue_after_s is not None
+
+
+def test_pods_that_ended_long_ago_go_a_part_at_a_time() -> None:
+    rs = a_replicaset(replicas=0)
+    world = World().put(rs)
+    for i in range(COLLECT_MAX + 50):
+        failed = a_pod(f"f{i:03d}", owner=rs, node="n1")
+        world.put(failed).see(failed, status("Failed"), writer="n1")
+    left = COLLECT_MAX + 50 - FAILURES_FREE - 1
+    for wanted in (COLLECT_MAX, left - COLLECT_MAX, 0):
+        assert len(marked(decide(world))) == wanted
+        carry_out(decide(world).actions, world.view)
