@@ -266,6 +266,32 @@ def test_what_makes_pods_is_deleted_before_the_pods() -> None:
     assert told.status == NamespaceStatus(phase="Terminating")
 
 
+def test_a_record_that_cannot_be_read_is_named_on_the_namespace_that_waits_for_it() -> None:
+    world = World().put(a_namespace("kubernetes"))
+    broken = ["pods.default.a", "pods.default.b", "widgets.default.c", "widgets.default.d"]
+    for name in broken:
+        world.write(f"desired.{name}", b"{")
+
+    (told,) = Namespaces().decide(NS, world.view, NOW).actions
+    assert isinstance(told, SetStatus)
+    assert isinstance(told.status, NamespaceStatus)
+    (condition,) = told.status.conditions
+    assert (condition.type, condition.status) == ("NamespaceDeletionContentFailure", "True")
+    assert condition.message.startswith("stored in a form that this version cannot read: pods a (")
+    assert condition.message.endswith(", and 1 more")
+    carry_out((told,), world.view)
+    assert Namespaces().decide(NS, world.view, NOW + 5) == Decision()
+
+    for name in broken:
+        world.write(f"desired.{name}", None)
+    world.put(a_pod("late"))
+    actions = Namespaces().decide(NS, world.view, NOW + 9).actions
+    (told,) = (a for a in actions if isinstance(a, SetStatus))
+    assert isinstance(told.status, NamespaceStatus)
+    (condition,) = told.status.conditions
+    assert (condition.status, condition.last_transition_time) == ("False", rfc3339(NOW + 9))
+
+
 def test_an_empty_namespace_is_let_go_once_a_list_confirms_it() -> None:
     world = World().put(a_namespace("kubernetes", "x.org/y"))
 
