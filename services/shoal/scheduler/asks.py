@@ -18,6 +18,7 @@ UNASKED_MEMORY_BYTES = 200 * 1024 * 1024
 
 NO_SCHEDULE, PREFER_NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "PreferNoSchedule", "NoExecute"
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect=NO_SCHEDULE)
+NETWORK_TAINT = Taint(key="node.kubernetes.io/network-unavailable", effect=NO_SCHEDULE)
 ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104  (what a manifest may say, nothing is bound here)
 
 

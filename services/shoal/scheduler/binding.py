@@ -17,7 +17,16 @@ from shoal.model.meta import Condition
 from shoal.model.node import Node
 from shoal.model.pod import DEFAULT_SCHEDULER, Pod, PodStatus
 from shoal.model.registry import encode
-from shoal.names import CONTROL_PLANE, ObjectKey, bound, bound_of, desired, desired_of, observed_of
+from shoal.names import (
+    CONTROL_PLANE,
+    RESOURCE_NODE_NETWORKS,
+    ObjectKey,
+    bound,
+    bound_of,
+    desired,
+    desired_of,
+    observed_of,
+)
 from shoal.scheduler import reasons
 from shoal.scheduler.asks import Ask, ask_of
 from shoal.scheduler.placement import Placer
@@ -38,7 +47,14 @@ class _Known(msgspec.Struct, frozen=True):
 class Scheduler:
     name = "scheduler"
     reporter = DEFAULT_SCHEDULER
-    filters = (desired_of("pods"), observed_of("pods"), bound_of("pods"), desired_of("nodes"), observed_of("nodes"))
+    filters = (
+        desired_of("pods"),
+        observed_of("pods"),
+        bound_of("pods"),
+        desired_of("nodes"),
+        observed_of("nodes"),
+        observed_of(RESOURCE_NODE_NETWORKS),
+    )
 
     def __init__(self, seed: str = "") -> None:
         self._snapshot = Snapshot(seed)

@@ -16,6 +16,7 @@ import msgspec
 
 from shoal.scheduler import reasons
 from shoal.scheduler.asks import (
+    NETWORK_TAINT,
     NO_EXECUTE,
     NO_SCHEDULE,
     PREFER_NO_SCHEDULE,
@@ -46,6 +47,13 @@ class Choice(msgspec.Struct, frozen=True):
 
 def not_ready(slot: Slot, _ask: Ask) -> Reasons:
     return FITS if slot.facts.ready else (reasons.NOT_READY,)
+
+
+def no_network(slot: Slot, ask: Ask) -> Reasons:
+    """The taint that Kubernetes derives from the condition NetworkUnavailable."""
+    if slot.facts.network or tolerates(ask.tolerations, NETWORK_TAINT):
+        return FITS
+    return (reasons.NO_NETWORK,)
 
 
 def cordoned(slot: Slot, ask: Ask) -> Reasons:
@@ -93,6 +101,7 @@ def no_room(slot: Slot, ask: Ask) -> Reasons:
 
 FILTERS: tuple[Callable[[Slot, Ask], Reasons], ...] = (
     not_ready,
+    no_network,
     cordoned,
     tainted,
     not_selected,

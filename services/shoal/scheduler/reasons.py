@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 NOT_READY = "node(s) had untolerated taint {node.kubernetes.io/not-ready: }"
+NO_NETWORK = "node(s) had untolerated taint {node.kubernetes.io/network-unavailable: }"
 UNSCHEDULABLE = "node(s) were unschedulable"
 SELECTOR = "node(s) didn't match Pod's node selector"
 PORTS = "node(s) didn't have free ports for the requested pod ports"

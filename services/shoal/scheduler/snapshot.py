@@ -27,6 +27,7 @@ class Facts(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     taints: tuple[Taint, ...] = ()
     ready: bool = True
+    network: bool = True
     unschedulable: bool = False
     cpu_milli: int = 0
     memory_bytes: int = 0
@@ -35,7 +36,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def facts_of(node: Node) -> Facts:
-    """A node that is being deleted takes no more pods."""
+    """A node that is being deleted takes no more pods. Of the network nothing said is nothing wrong."""
     allocatable = node.status.allocatable or node.status.capacity
     ready = any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
     return Facts(
@@ -43,6 +44,7 @@ def facts_of(node: Node) -> Facts:
         labels=node.metadata.labels,
         taints=node.spec.taints,
         ready=ready,
+        network=not any(c.type == "NetworkUnavailable" and c.status == "True" for c in node.status.conditions),
         unschedulable=node.spec.unschedulable or node.metadata.deletion_timestamp is not None,
         cpu_milli=milli(allocatable.get("cpu", "0")),
         memory_bytes=whole(allocatable.get("memory", "0")),

@@ -6,13 +6,14 @@ import msgspec
 import pytest
 
 from shoal.controller.actions import NOTHING, Decision, Emit, SetStatus, WriteEntry, changes, rfc3339
+from shoal.controller.filters import takes
 from shoal.controller.rehearse import carry_out
 from shoal.model.container import Container, ContainerPort, ResourceRequirements
 from shoal.model.meta import Condition, ObjectMeta
 from shoal.model.node import Node, NodeStatus
 from shoal.model.pod import BoundPod, Pod, PodSchedulingGate, PodSpec, PodStatus
 from shoal.model.registry import encode, key_of
-from shoal.names import ObjectKey, bound, desired, observed
+from shoal.names import RESOURCE_NODE_NETWORKS, ObjectKey, bound, desired, observed
 from shoal.scheduler.asks import Ask, HostPort, ask_of
 from shoal.scheduler.binding import Scheduler
 from shoal.store.records import Entry
@@ -261,3 +262,25 @@ def test_host_ports_are_asked_for_by_protocol_and_address() -> None:
     pod = a_pod(containers=(Container(name="c", image="i", ports=ports),))
 
     assert ask_of(pod).ports == (HostPort("TCP", 8080), HostPort("UDP", 53, "10.0.0.1"))
+
+
+def test_a_node_whose_network_is_unavailable_gets_no_pod_until_it_is_back() -> None:
+    """Its proxy says so, in a record beside the node's own."""
+    world = World(n1=10)
+    record = ObjectKey(RESOURCE_NODE_NETWORKS, "", "n1")
+
+    def say(status: str) -> None:
+        conditions = msgspec.json.encode({"conditions": [{"type": "NetworkUnavailable", "status": status}]})
+        said = Observed(uid="u-n1", status=msgspec.Raw(conditions))
+        world.write(observed("n1", record), msgspec.json.encode(said))
+
+    assert any(takes(f, observed("n1", record)) for f in Scheduler.filters)
+    say("True")
+    world.put(a_pod())
+    decision = world.scheduler.decide(pod_key(), world.view, NOW)
+    assert not any(isinstance(a, WriteEntry) for a in decision.actions)
+    assert "network-unavailable" in str(decision.actions)
+    say("False")
+    assert world.woken == [pod_key()]
+    decision = world.scheduler.decide(pod_key(), world.view, NOW)
+    assert any(isinstance(a, WriteEntry) for a in decision.actions)

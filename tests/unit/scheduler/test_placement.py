@@ -41,6 +41,11 @@ def pod(name: str) -> ObjectKey:
         (facts("n", ready=False), Ask(), reasons.NOT_READY),
         (facts("n", unschedulable=True), Ask(), reasons.UNSCHEDULABLE),
         (
+            facts("n", network=False),
+            Ask(),
+            "node(s) had untolerated taint {node.kubernetes.io/network-unavailable: }",
+        ),
+        (
             facts("n", taints=(Taint(key="gpu", value="yes", effect="NoSchedule"),)),
             Ask(),
             "node(s) had untolerated taint {gpu: yes}",
@@ -68,6 +73,7 @@ def test_a_filter_tells_why(node: Facts, ask: Ask, why: str) -> None:
         (facts("n", taints=(Taint(key="a", effect="NoExecute"),)), {"key": "a", "operator": "Exists"}),
         (facts("n", taints=(Taint(key="a", effect="NoSchedule"),)), {"operator": "Exists"}),
         (facts("n", unschedulable=True), {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}),
+        (facts("n", network=False), {"key": "node.kubernetes.io/network-unavailable", "operator": "Exists"}),
     ],
 )
 def test_a_toleration_lets_in(node: Facts, ask: dict[str, str]) -> None:
