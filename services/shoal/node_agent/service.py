@@ -5,6 +5,7 @@ and for a read that confirms it. What runs when the agent starts is adopted; an 
 """
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -190,17 +191,22 @@ def _engine_network(addresses: Addresses) -> dict[str, object]:
     return {"Driver": "bridge", "IPAM": {"Driver": "default", "Config": [subnet]}}
 
 
-def _why_not_fast(config: AgentConfig, engine: EngineInfo) -> str:
-    import os
-
-    if config.sandbox == "engine":
-        return "SHOAL_SANDBOX says engine"
+def _why_apart(config: AgentConfig, engine: EngineInfo) -> str:
+    """Why the engine cannot use the files that the agent makes, as it makes them; "" if it may."""
     if os.geteuid() != 0:
         return "the agent is not root"
     if engine.rootless or engine.remapped:
         return "the engine runs in a user namespace of its own"
     if not config.docker_host.startswith("unix://") and config.docker_host:
         return "the engine is on another host"
+    return ""
+
+
+def _why_not_fast(config: AgentConfig, engine: EngineInfo) -> str:
+    if config.sandbox == "engine":
+        return "SHOAL_SANDBOX says engine"
+    if why := _why_apart(config, engine):
+        return why
     if not pause.supported(engine.architecture):
         return f"there is no sandbox program for {engine.architecture}"
     if not nft.available():
@@ -274,9 +280,11 @@ class Agent:
             architecture = self.host.architecture
             await self.runtime.import_image(reference, archive, platform=f"linux/{architecture}")
         self.node.sandbox_image = reference
+        if self.network is None and not _why_apart(self.config, self.node.engine):
+            self.node.volumes.shared = await self.runtime.sees(self.config.state, reference)
 
     async def _sessions(self) -> None:
-        sessions = Sessions(self.config.node, self.runtime, self._facts_of)
+        sessions = Sessions(self.config.node, self.runtime, self._facts_of, self._waits)
         served = await serve_requests(
             self.bus, self.bus.names.node_all(self.config.node), sessions.handle, limit=SESSION_REQUESTS_MAX
         )
@@ -285,6 +293,10 @@ class Agent:
         finally:
             await served.stop()
             await sessions.close()
+
+    def _waits(self, uid: str, container: str) -> str:
+        worker = self.workers.get(uid)
+        return worker.waits(container) if worker is not None else ""
 
     def _facts_of(self, uid: str, container: str) -> tuple[Fact, ...]:
         worker = self.workers.get(uid)

@@ -35,6 +35,11 @@ RESIZE_TRIES = 20
 RESIZE_PAUSE_S = 0.02
 
 Facts = Callable[[str, str], tuple[Fact, ...]]  # (pod uid, container) -> its containers, the newest last
+Waits = Callable[[str, str], str]  # (pod uid, container) -> the reason in its status why it has not begun
+_WAITS = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}  # in the kubelet's words
 
 
 class _Session:
@@ -51,10 +56,11 @@ class _Session:
 class Sessions:
     """`sweep` ends what nobody pulls any more; run it beside `handle`."""
 
-    def __init__(self, node: str, runtime: Runtime, facts: Facts) -> None:
+    def __init__(self, node: str, runtime: Runtime, facts: Facts, waits: Waits = lambda *_: "") -> None:
         self._node = node
         self._runtime = runtime
         self._facts = facts
+        self._waits = waits
         self._open: dict[str, _Session] = {}
         self._changed = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
@@ -88,7 +94,7 @@ class Sessions:
         return SessionOpened(session=f"{names.token(self._node)}/{name}")
 
     async def _logs(self, asked: NodeSessionRequest, logs: LogsRequest, found: tuple[Fact, ...]) -> _Session:
-        fact = _logged(asked, found, previous=logs.previous)
+        fact = _logged(asked, found, self._waits(asked.uid, asked.container), previous=logs.previous)
         output = await self._runtime.logs(fact.id, log_query(logs))
         return _Session(asked.user, Flow(output, limit=logs.limit_bytes), fact.id)
 
@@ -172,7 +178,7 @@ async def _first_size(terminal: Terminal, width: int, height: int) -> None:
         await asyncio.sleep(RESIZE_PAUSE_S)
 
 
-def _logged(asked: NodeSessionRequest, found: tuple[Fact, ...], *, previous: bool) -> Fact:
+def _logged(asked: NodeSessionRequest, found: tuple[Fact, ...], waits: str, *, previous: bool) -> Fact:
     """The container whose log is meant. Raises: BadRequest in Kubernetes' words."""
     if previous:
         newest = found[-1] if found else None
@@ -184,7 +190,8 @@ def _logged(asked: NodeSessionRequest, found: tuple[Fact, ...], *, previous: boo
         return ended[-1]
     begun = [f for f in found if f.state != CREATED]
     if not begun:
-        raise BadRequest(f'container "{asked.container}" in pod "{asked.pod}" is waiting to start: ContainerCreating')
+        why = _WAITS.get(waits, waits) or "ContainerCreating"
+        raise BadRequest(f'container "{asked.container}" in pod "{asked.pod}" is waiting to start: {why}')
     return begun[-1]
 
 

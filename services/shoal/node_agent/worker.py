@@ -67,6 +67,15 @@ class Worker:
     def facts(self) -> tuple[Fact, ...]:
         return tuple(self.known.facts.values())
 
+    def waits(self, container: str) -> str:
+        """The reason why it does not run yet, as reported last; "" if it does, or nothing was reported."""
+        if self._before is None:
+            return ""
+        for status in (*self._before.init_container_statuses, *self._before.container_statuses):
+            if status.name == container and status.state.waiting is not None:
+                return status.state.waiting.reason
+        return ""
+
     # --- the loop --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:

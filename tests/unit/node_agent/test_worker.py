@@ -230,6 +230,7 @@ async def test_an_image_that_cannot_be_had_and_then_can(case: Case) -> None:
     case.begin(pod)
     status = await case.heard.until(waiting("ErrImagePull"))
     assert status.phase == "Pending"
+    assert case.worker.waits("web") == "ErrImagePull"
     case.runtime.registry["r.example/x"] = Image(id="sha256:x", digest="r.example/x@sha256:x")
     case.runtime.now += 10
     case.want(pod)
