@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -213,3 +214,17 @@ async def test_an_engine_that_went_and_came_back(engine: Engine, host: EngineHos
         again = await next_of(events, Listed)
         assert isinstance(again, Listed)
         assert [f.state for f in again.facts] == [EXITED], "what vanished meanwhile is seen"
+
+
+async def test_whether_the_engine_sees_the_agents_files(engine: Engine, host: EngineHost, tmp_path: Path) -> None:
+    assert await engine.sees(tmp_path, IMAGE)
+    with pytest.raises(EngineNotFound):
+        await engine.sees(tmp_path, "shoal/none")
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    host.run("mount", "-t", "tmpfs", "elsewhere", "/dev/shm")  # there, the same path is another file system
+    try:
+        assert not await engine.sees(elsewhere, IMAGE)
+    finally:
+        host.run("umount", "/dev/shm")
+        elsewhere.rmdir()
+    assert host.containers() == {}

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -97,6 +99,20 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
             looks = [tasks.create_task(one(i)) for i in ids]
         return tuple(fact for look in looks if (fact := look.result()) is not None)
+
+    async def sees(self, folder: Path, image: str) -> bool:
+        """Whether the agent's files in `folder` are the engine's too, at the same path: it binds nothing that is not there."""
+        with TemporaryDirectory(dir=folder, prefix="seen-") as probe:
+            mount = {"Type": "bind", "Source": probe, "Target": "/probe", "ReadOnly": True}
+            body = {"Image": image, "HostConfig": {"NetworkMode": "none", "Mounts": [mount]}, "Entrypoint": ["/probe"]}
+            try:
+                made = await self.create(f"shoal_{Path(probe).name}", body)
+            except EngineNotFound:
+                raise
+            except EngineError:
+                return False
+            await self.remove(made)
+            return True
 
     # --- events ------------------------------------------------------------------------------------------------------
 
