@@ -7,7 +7,7 @@ import pytest
 from tests.unit.node_agent.simulated import SimulatedRuntime
 
 from shoal.node_agent.images import ImageError, Images
-from shoal.node_agent.pods import BACKOFF_FIRST_S
+from shoal.node_agent.lifecycle import BACKOFF_FIRST_S
 from shoal.node_agent.runtime.answers import split_reference
 from shoal.node_agent.runtime.port import Image
 
