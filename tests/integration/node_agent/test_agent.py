@@ -262,6 +262,35 @@ async def test_the_engines_own_network_where_the_fast_way_is_not_wanted(agent: A
     assert json.loads(host.engine("GET", "/volumes"))["Volumes"] == []
 
 
+async def test_termination_messages_where_the_network_is_the_engines(agent: Agent, host: EngineHost) -> None:
+    """And all else that is made of files, while the engine sees the agent's: a subPath of a volume."""
+    agent.end()
+    await agent.start(SHOAL_SANDBOX="engine")
+    fails = "echo in the log; exit 3"
+    mounts = [{"name": "v", "mountPath": "/v", "subPath": "below"}]
+    pod = a_pod(
+        containers=[
+            {"name": "file", "command": ["sh", "-c", "echo -n in the file > /dev/termination-log; exit 3"]},
+            {"name": "own", "command": ["sh", "-c", "echo -n own > /v/x; cp /v/x /end; exit 3"], "volumeMounts": mounts}
+            | {"terminationMessagePath": "/end"},
+            {"name": "log", "command": ["sh", "-c", fails], "terminationMessagePolicy": "FallbackToLogsOnError"},
+            {"name": "none", "command": ["sh", "-c", fails]},
+        ],
+        volumes=[{"name": "v", "emptyDir": {}}],
+        restartPolicy="Never",
+    )
+    await agent.bind(pod)
+
+    def told(status: PodStatus) -> bool:
+        ended = {c.name: c.state.terminated for c in status.container_statuses if c.state.terminated is not None}
+        words = {"file": "in the file", "own": "own", "log": "in the log\n", "none": ""}
+        return {name: e.message for name, e in ended.items()} == words
+
+    await agent.status(pod, told)
+    await agent.delete(pod)
+    await agent.gone(pod)
+
+
 async def test_a_pod_of_the_same_name_is_another_pod(agent: Agent, host: EngineHost) -> None:
     """Its record was replaced while the first one ran: the first goes, the second comes."""
     first, second = a_pod(uid="uid-first"), a_pod(uid="uid-second")
