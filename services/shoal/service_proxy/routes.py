@@ -40,13 +40,14 @@ class Wanted(msgspec.Struct, frozen=True, order=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """`remove` comes first: what is `add`ed replaces nothing. `problems`: a sentence for each node that cannot be
-    reached, of `others` there are.
+    reached, of `others` there are. `links`: those that other nodes are reached by.
     """
 
     add: tuple[Wanted, ...] = ()
     remove: tuple[Route, ...] = ()
     problems: tuple[str, ...] = ()
     others: int = 0
+    links: frozenset[int] = frozenset()
 
 
 def plan(view: View) -> Plan:
@@ -72,6 +73,7 @@ def plan(view: View) -> Plan:
         remove=tuple(r for r in ours if r.destination not in unknown and _is_stale(r, wanted, view.cluster)),
         problems=tuple(problems),
         others=len(told),
+        links=frozenset(w.link for w in wanted.values()),
     )
 
 

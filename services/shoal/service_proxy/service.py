@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,8 @@ from shoal.errors import NotFound, Retryable
 from shoal.local.notify import ready
 from shoal.model.node import Node, PodRange
 from shoal.names import ObjectKey
+from shoal.net.arp import announce
+from shoal.net.links import Link
 from shoal.net.netlink import Monitor, Netlink
 from shoal.net.records import PROTOCOL_SHOAL
 from shoal.net.routes import delete_route, new_route
@@ -81,6 +83,7 @@ class Proxy:
         self._dirty = asyncio.Event()
         self._advanced = asyncio.Event()
         self._settling: asyncio.TimerHandle | None = None
+        self._announced: set[tuple[Link, IPv4Address]] = set()
         self._said = ""
 
     def close(self) -> None:
@@ -170,6 +173,7 @@ class Proxy:
         try:
             found = self._plan()
             refused = self._carry_out(found)
+            self._announce(found.links)
         except OSError as error:
             return self._tell((), (str(error),), 0)
         return self._tell(found.problems, refused, found.others)
@@ -187,6 +191,19 @@ class Proxy:
         refused = tuple(f"{node}{error.strerror}" for node, error in zip(nodes, said, strict=True) if error)
         log.info("routes.programmed", added=len(found.add), removed=len(found.remove), refused=len(refused))
         return refused
+
+    def _announce(self, links: frozenset[int]) -> None:
+        """Each address of this host's to those who share its link, once while it is there: it may be on new hardware."""
+        known = {link.index: link for link in self._kernel.links() if link.up and link.mac and link.index in links}
+        there = {(known[index], address.ip) for index, address in self._kernel.addresses() if index in known}
+        self._announced &= there
+        for link, address in there - self._announced:
+            try:
+                announce(link, address)
+            except OSError as error:
+                log.debug("address.unannounced", link=link.name, address=str(address), error=str(error))
+            else:
+                self._announced.add((link, address))
 
     def _tell(self, problems: tuple[str, ...], refused: tuple[str, ...], others: int) -> str:
         """Log and report what changed; `refused` in one string."""

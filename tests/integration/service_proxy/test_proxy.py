@@ -5,10 +5,12 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
@@ -26,6 +28,7 @@ from shoal.local.nats_server import NatsServer
 from shoal.model.meta import Condition
 from shoal.model.node import Node, PodRange
 from shoal.names import Names, ObjectKey, bound, desired, shared
+from shoal.net import namespace
 from shoal.store.records import Delete, Put
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams, stream_configs
@@ -80,6 +83,20 @@ class Host:
 
     def ip(self, *arguments: str) -> str:
         return self.run("ip", *arguments)
+
+    def listen(self, link: str) -> socket.socket:
+        """Hears every ARP frame that comes in by this link."""
+
+        def opened() -> socket.socket:
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(0x0806))
+            made.bind((link, 0x0806))
+            return made
+
+        descriptor = namespace.open_of(self._keeper.pid)
+        try:
+            return namespace.call_in(descriptor, opened)
+        finally:
+            os.close(descriptor)
 
     def ours(self) -> dict[str, str]:
         """Destination → gateway and link, of Shoal's routes."""
@@ -338,3 +355,29 @@ async def test_what_the_kernel_refuses_is_told_by_node_and_holds_the_watermark(p
     assert network.ours() == {B: via(2)}
     await proxy.heard(await proxy.says("c", 66, "192.0.2.4"))
     assert network.ours() == {B: via(2), C: via(4)}
+
+
+async def test_an_address_is_announced_on_the_link_to_other_nodes_and_again_when_that_was_down(
+    proxy: Proxy, network: Host
+) -> None:
+    heard = network.listen("others")
+    loop = asyncio.get_running_loop()
+
+    async def announced() -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not is_announcement(await loop.sock_recv(heard, 2048)):
+                pass
+
+    with heard:
+        await proxy.says("b", 64, "192.0.2.2")
+        await announced()
+        network.ip("link", "set", "eth1", "down")
+        await proxy.until(lambda: said(proxy.condition()), ("True", "NoRoute"))  # it has seen that
+        network.ip("link", "set", "eth1", "up")
+        await announced()
+
+
+def is_announcement(frame: bytes) -> bool:
+    """Of 192.0.2.1: an ARP request of and for it."""
+    own = IPv4Address("192.0.2.1").packed
+    return frame[12:14] == b"\x08\x06" and frame[28:32] == frame[38:42] == own

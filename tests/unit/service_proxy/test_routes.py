@@ -38,11 +38,13 @@ def view(*routes: Route, ranges: tuple[PodRange, ...] = RANGES, **known: Any) ->
 
 
 def test_every_other_node_is_reached_by_its_address() -> None:
-    assert plan(view()) == Plan(add=(wanted(2, "192.0.2.2", "b"), wanted(4, "192.0.2.3", "c")), others=2)
+    assert plan(view()) == Plan(
+        add=(wanted(2, "192.0.2.2", "b"), wanted(4, "192.0.2.3", "c")), others=2, links=frozenset({2})
+    )
 
 
 def test_what_is_there_is_left_alone() -> None:
-    assert plan(view(ours(2, "192.0.2.2"), ours(4, "192.0.2.3"))) == Plan(others=2)
+    assert plan(view(ours(2, "192.0.2.2"), ours(4, "192.0.2.3"))) == Plan(others=2, links=frozenset({2}))
 
 
 def test_a_node_that_went_and_a_node_that_moved() -> None:
