@@ -7,6 +7,7 @@ themselves. Answers are published with headers of our own: nats-py's `msg.respon
 
 import asyncio
 import itertools
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -39,6 +40,7 @@ ERROR_CODE = "Nats-Service-Error-Code"
 PING_EVERY_S = 2  # a connection that is cut off is noticed after three of these
 CONNECT_TIMEOUT_S = 2
 CONNECT_ONCE_S = 5.0
+_VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 STOP_TIMEOUT_S = 5.0
 
 
@@ -59,8 +61,11 @@ Handler = Callable[[Message], Awaitable[None]]
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """The one place where nats-py's exceptions become ours. `what`: the subject or the act, for the sentence."""
+def translated(what: str, *, refused: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """The one place where nats-py's exceptions become ours. `what`: the subject or the act, for the sentence.
+
+    `refused`: did the last server that was tried refuse the credential? nats-py says only that none is left.
+    """
     try:
         yield
     except nats_errors.MaxPayloadError as e:
@@ -70,16 +75,21 @@ def translated(what: str) -> Iterator[None]:
     except (nats_errors.BadSubjectError, nats_errors.BadHeaderError) as e:
         raise BadRequest(f"{what}: {e}") from e
     except nats_errors.NoServersError as e:
+        if refused():
+            raise Forbidden(f"{what}: NATS refused the credential") from e
         raise Unavailable(f"{what}: no NATS server can be reached") from e
     except (TimeoutError, nats_errors.Error, OSError) as e:
+        if refused():
+            raise Forbidden(f"{what}: NATS refused the credential") from e
         raise Unavailable(f"{what}: {str(e).removeprefix('nats: ') or type(e).__name__}") from e
 
 
 class Inbox:
     """A subject of our own on which many messages may arrive. `get` fails at once when the connection breaks."""
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, asked: str = "") -> None:
         self.subject = subject
+        self.asked = asked  # the subject whose answers arrive here, where there is but one
         self._arrived: deque[Msg] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._error: ShoalError | None = None
@@ -141,6 +151,7 @@ class Bus:
         self.epoch = 0
         self._inboxes: dict[str, Inbox] = {}
         self._inbox_subject = ""
+        self._deaf = False  # this connection may not listen for answers
         self._count = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -192,8 +203,14 @@ class Bus:
     async def ask(
         self, subject: str, data: bytes = b"", *, timeout: float = 5.0, headers: dict[str, str] | None = None
     ) -> Msg:
-        """One raw answer. Raises: Unanswered, Unavailable (nobody answered in time, no connection), TooLarge."""
-        with self.replies() as inbox:
+        """One raw answer.
+
+        Raises: Forbidden (the credential may not publish there, or hear no answer), Unanswered, Unavailable (nobody
+        answered in time, no connection), TooLarge.
+        """
+        if self._deaf:
+            raise _not_heard(subject, self._inbox_subject)
+        with self.replies(subject) as inbox:
             await self.send(subject, data, inbox.subject, headers)
             try:
                 answer = await inbox.get(timeout)
@@ -212,10 +229,10 @@ class Bus:
     # --- receiving -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def replies(self) -> Iterator[Inbox]:
+    def replies(self, asked: str = "") -> Iterator[Inbox]:
         """An inbox for the answers to one message, on the connection's shared subscription."""
         token = str(next(self._count))
-        inbox = self._inboxes[token] = Inbox(f"{self._inbox_subject}.{token}")
+        inbox = self._inboxes[token] = Inbox(f"{self._inbox_subject}.{token}", asked)
         try:
             yield inbox
         finally:
@@ -301,12 +318,31 @@ class Bus:
         with suppress(nats_errors.Error, OSError):
             await self.nc.close()
 
+    def _refused(self, error: Exception) -> bool:
+        """Was it a right that the credential lacks? Then whoever waits for it is told at once, and the log."""
+        found = _VIOLATION.search(str(error))
+        if found is None:
+            return False
+        what, subject = found[1].lower(), found[2].lower()  # nats-py has lowered it already
+        log.warning("bus.forbidden", what=what, subject=subject)
+        if what == "subscription" and subject == f"{self._inbox_subject}.*".lower():
+            self._deaf = True
+        for inbox in list(self._inboxes.values()):
+            if what == "publish" and inbox.asked.lower() == subject:
+                inbox.fail(Forbidden(f"{inbox.asked}: NATS does not let this credential publish there"))
+            elif what == "subscription" and inbox.subject.lower() == subject:
+                inbox.fail(_not_heard(inbox.subject, inbox.subject))
+            elif self._deaf and inbox.asked:
+                inbox.fail(_not_heard(inbox.asked, self._inbox_subject))
+        return True
+
     def _state(self, *, connected: bool) -> None:
         if connected:
             self.epoch += 1
             self.connected.set()
         else:
             self.connected.clear()
+            self._deaf = False
             lost = Unavailable("the connection to NATS broke")
             for inbox in list(self._inboxes.values()):
                 inbox.fail(lost)
@@ -329,7 +365,10 @@ async def connect(config: BusConfig, *, name: str, wait: bool = True) -> AsyncIt
     waiting = _SayOnce(config)
 
     async def on_error(error: Exception) -> None:
-        waiting.failed(error) if not bus.epoch else log.debug("bus.error", error=str(error))
+        if not bus.epoch:
+            waiting.failed(error)
+        elif not bus._refused(error):  # noqa: SLF001
+            log.debug("bus.error", error=str(error))
 
     async def on_disconnect() -> None:
         if not nc.is_closed:
@@ -340,7 +379,7 @@ async def connect(config: BusConfig, *, name: str, wait: bool = True) -> AsyncIt
         log.info("bus.reconnected", server=without_password(nc.connected_url.netloc) if nc.connected_url else "")
         bus._state(connected=True)  # noqa: SLF001
 
-    with translated(f"NATS at {config.shown_servers}"):
+    with translated(f"NATS at {config.shown_servers}", refused=lambda: waiting.refused):
         async with asyncio.timeout(None if wait else CONNECT_ONCE_S):
             await nc.connect(
                 list(config.servers),
@@ -366,11 +405,15 @@ async def connect(config: BusConfig, *, name: str, wait: bool = True) -> AsyncIt
 
 
 class _SayOnce:
+    """`refused`: a server answered last, and would not have the credential."""
+
     def __init__(self, config: BusConfig) -> None:
         self._config = config
         self._said = False
+        self.refused = False
 
     def failed(self, error: Exception) -> None:
+        self.refused = "authorization" in str(error).lower() or "authentication" in str(error).lower()
         if not self._said:
             self._said = True
             log.warning("bus.waiting_for_nats", servers=self._config.shown_servers, error=str(error))
@@ -426,6 +469,10 @@ def _headers(headers: Mapping[str, str] | None, traceparent: str) -> dict[str, s
     if not traceparent:
         return dict(headers) if headers else None
     return {**(headers or {}), n.TRACEPARENT: traceparent}
+
+
+def _not_heard(what: str, inbox: str) -> Forbidden:
+    return Forbidden(f"{what}: NATS does not let this credential listen on {inbox}")
 
 
 def _typed_error(answer: Msg) -> ShoalError:

@@ -17,7 +17,7 @@ from nacl.signing import SigningKey
 
 from shoal.bus.connection import connect
 from shoal.config import BusConfig
-from shoal.errors import Forbidden, Invalid, Unavailable
+from shoal.errors import Forbidden, Invalid, Unanswered, Unavailable
 from shoal.local import nats_server
 from shoal.local.nats_server import NatsServer, ServerConfig
 
@@ -169,6 +169,41 @@ async def test_a_seed_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="is no credentials file"):
         async with connect(BusConfig(creds=creds_file(tmp_path / "my.creds", "e.y.J", "SUNONE")), name="x"):
             pass
+
+
+# --- rights ---
+
+RIGHTS = """
+authorization { users: [
+  { user: narrow, password: p, permissions: { publish: ["open.>"], subscribe: ["_INBOX.>", "open.>"] } }
+  { user: deaf, password: p, permissions: { publish: [">"], subscribe: ["open.>"] } }
+] }
+"""
+
+
+async def test_a_right_that_is_missing_is_named_with_its_subject_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server(tmp_path / "nats", monkeypatch, RIGHTS) as running:
+        at = running.url.removeprefix("nats://")
+        async with asyncio.timeout(10), connect(BusConfig(servers=(f"nats://narrow:p@{at}",)), name="x") as bus:
+            with pytest.raises(Forbidden, match=r"secret\.things: "):
+                await bus.ask("secret.things", timeout=60)
+            with pytest.raises(Unanswered):
+                await bus.ask("open.things", timeout=60)
+        async with asyncio.timeout(10), connect(BusConfig(servers=(f"nats://deaf:p@{at}",)), name="x") as bus:
+            with pytest.raises(Forbidden, match=r"open\.things: .* listen on _INBOX\."):
+                await bus.ask("open.things", timeout=60)
+            with pytest.raises(Forbidden, match=r"open\.more: "):
+                await bus.ask("open.more", timeout=60)
+
+
+async def test_a_credential_that_is_refused_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server(tmp_path / "nats", monkeypatch, RIGHTS) as running:
+        at = running.url.removeprefix("nats://")
+        with pytest.raises(Forbidden, match="NATS refused the credential"):
+            async with connect(BusConfig(servers=(f"nats://narrow:wrong@{at}",)), name="x", wait=False):
+                pass
 
 
 # --- passwords ---
