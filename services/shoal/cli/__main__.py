@@ -11,12 +11,6 @@ cyclopts (85 to 150), rich (60 to 150), structlog (50) nor yaml (25), and nats w
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import argparse
-
-    from shoal.cli.arguments import Parser
 
 # msgspec takes typing_extensions where it is installed, and does without it as well: 35 ms (of 66).
 if "typing_extensions" not in sys.modules and "msgspec" not in sys.modules:
@@ -61,6 +55,7 @@ def _failed(error: BaseException, *, trace: bool) -> int:
 def run(argv: Sequence[str]) -> int:
     """Raises whatever the verb raises."""
     from shoal.cli.catalogue import VERBS
+    from shoal.cli.loading import find_verb
 
     verb_name, rest = find_verb(argv)
     if verb_name in {"", "help"}:
@@ -83,51 +78,17 @@ def run(argv: Sequence[str]) -> int:
     return _run_verb(verb_name, verb.module, rest)
 
 
-def find_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """The first word that is neither a flag nor its value; and all the others (`-n prod get pods` is `get -n prod pods`)."""
-    from shoal.cli.arguments import VALUED_GLOBALS
-
-    at = 0
-    while at < len(argv) and argv[at].startswith("-"):
-        if argv[at] == "--version":
-            return "version", [*argv[:at], *argv[at + 1 :]]
-        at += 2 if argv[at] in VALUED_GLOBALS else 1
-    if at >= len(argv):
-        return "", list(argv)
-    return argv[at], [*argv[:at], *argv[at + 1 :]]
-
-
 def _run_verb(name: str, module_name: str, argv: list[str]) -> int:
-    from shoal.cli.context import Context
+    from shoal.cli.loading import execute, load
 
     parser, module = load(name, module_name)
-    args: argparse.Namespace = parser.parse(argv)
+    args = parser.parse(argv)
     if args.help:
         from shoal.cli.help import of_verb
 
         print(of_verb(name), end="")
         return 0
-    context = Context(server=args.server)
-    result = module.run(context, args)
-    if isinstance(result, int):
-        return result
-    import asyncio
-
-    code: int = asyncio.run(result)
-    return code
-
-
-def load(name: str, module_name: str) -> "tuple[Parser, Any]":
-    """The verb's module and its parser."""
-    from importlib import import_module
-
-    from shoal.cli.arguments import Parser, add_global
-
-    module = import_module(f"shoal.cli.verbs.{module_name}")
-    parser = Parser(name)
-    module.arguments(parser)
-    add_global(parser)
-    return parser, module
+    return execute(module, args)
 
 
 def _unknown_verb(name: str) -> Exception:

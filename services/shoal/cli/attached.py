@@ -4,14 +4,17 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from shoal.cli import terminal
-from shoal.cli.cluster import Session
 from shoal.cli.context import Context
 from shoal.cli.terminal import Output
 from shoal.wire import ExecRequest
+
+if TYPE_CHECKING:
+    from shoal.client import Session
 
 STDERR = 2
 
@@ -24,7 +27,7 @@ def wants_terminal(context: Context, args: argparse.Namespace) -> bool:
     return bool(args.tty)
 
 
-async def joined(context: Context, start: Callable[[ExecRequest], Awaitable[Session]], request: ExecRequest) -> int:
+async def joined(context: Context, start: Callable[[ExecRequest], Awaitable["Session"]], request: ExecRequest) -> int:
     """Until the process ends; its exit code. Raises: ShoalError; BrokenPipeError if nobody reads; SystemExit."""
     context.flush()
     streams = [context.out, *([context.stdin] if request.stdin or request.tty else []), context.err]
@@ -38,7 +41,7 @@ async def joined(context: Context, start: Callable[[ExecRequest], Awaitable[Sess
 
 
 @asynccontextmanager
-async def _typing(context: Context, session: Session, request: ExecRequest, window: int) -> AsyncIterator[None]:
+async def _typing(context: Context, session: "Session", request: ExecRequest, window: int) -> AsyncIterator[None]:
     """What is typed goes to the session, and the window's size; a terminal is raw as long as this lasts."""
     with ExitStack() as stack:
         if request.tty and window >= 0:
@@ -58,7 +61,7 @@ async def _typing(context: Context, session: Session, request: ExecRequest, wind
                 await feeding
 
 
-async def _copy(context: Context, session: Session) -> None:
+async def _copy(context: Context, session: "Session") -> None:
     out, err = (Output(stream.fileno(), session.keep) for stream in (context.out, context.err))
     async for chunk in session:
         await (err if chunk.stream == STDERR else out).write(chunk.data)

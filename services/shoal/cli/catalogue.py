@@ -28,6 +28,9 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("describe", "describe", "Show one or many objects in full, with their events"),
         Verb("delete", "delete", "Delete objects by file, name or label"),
         Verb("patch", "patch", "Change fields of an object by a JSON merge patch"),
+        Verb("edit", "edit", "Change an object in your editor"),
+        Verb("label", "label", "Set and remove labels"),
+        Verb("annotate", "annotate", "Set and remove annotations"),
         Verb("scale", "scale", "Set the number of replicas"),
         Verb("wait", "wait", "Wait until a condition holds, or until objects are gone"),
         Verb("events", "events", "Show what happened"),
@@ -39,6 +42,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
     ),
     "About": (
         Verb("api-resources", "api_resources", "List the kinds of objects, with their short names"),
+        Verb("explain", "explain", "Say what a kind's fields are"),
         Verb("schema", "schema", "Print the JSON schema of a kind"),
         Verb("version", "version", "Print the versions of client and cluster"),
         Verb("completion", "completion", "Print the completion script for bash, zsh or fish"),

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from shoal.cli.arguments import VALUED_GLOBALS
 from shoal.cli.catalogue import VERBS
 from shoal.cli.context import Context
+from shoal.cli.loading import find_verb, load
 from shoal.errors import ShoalError
 
 NAMES_WITHIN_S = 0.3  # a person who pressed the tab key does not wait for a cluster that is away
 BY_POD = {"logs", "exec", "attach"}
-BY_KIND = {"get", "describe", "delete", "scale", "wait", "patch"}
+BY_KIND = {"get", "describe", "delete", "scale", "wait", "patch", "edit", "label", "annotate"}
 
 
 def complete(words: Sequence[str]) -> int:
@@ -26,8 +27,6 @@ def complete(words: Sequence[str]) -> int:
 
 def candidates(before: list[str], last: str) -> list[str]:
     """`before`: the whole words. Not yet narrowed to what begins with `last`."""
-    from shoal.cli.__main__ import find_verb
-
     verb, rest = find_verb(before)
     if not verb:
         return [*VERBS]
@@ -41,7 +40,6 @@ def candidates(before: list[str], last: str) -> list[str]:
 
 
 def _flags(verb: str) -> list[str]:
-    from shoal.cli.__main__ import load
     from shoal.cli.arguments import Flag
 
     parser, _ = load(verb, VERBS[verb].module)
@@ -67,7 +65,7 @@ def _words(verb: str, rest: list[str], last: str) -> list[str]:
     namespace = _namespace(rest)
     if verb == "completion":
         return ["bash", "zsh", "fish"]
-    if verb == "schema":
+    if verb in {"schema", "explain"}:
         return [kind.singular for kind in KINDS]
     if verb in BY_POD:
         return [] if named else _names("pods", namespace)

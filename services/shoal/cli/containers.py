@@ -1,9 +1,8 @@
 """Which pods and containers a person means: `web`, `pod/web`, `rs/web`, `-l app=web`."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from shoal.cli.cluster import Cluster
 from shoal.cli.context import Context
 from shoal.cli.resources import one
 from shoal.errors import BadRequest, NotFound
@@ -11,16 +10,19 @@ from shoal.model.container import Container
 from shoal.model.pod import Pod
 from shoal.model.registry import by_resource, decode
 
+if TYPE_CHECKING:
+    from shoal.client import Client
+
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
-async def pods_by_label(cluster: Cluster, namespace: str, labels: str) -> list[Pod]:
+async def pods_by_label(cluster: "Client", namespace: str, labels: str) -> list[Pod]:
     kind = by_resource("pods")
     reply = await cluster.list(kind.resource, namespace, label_selector=labels)
     return cast("list[Pod]", [decode(kind, raw) for raw in reply.items])
 
 
-async def pods_named(cluster: Cluster, namespace: str, words: Sequence[str]) -> list[Pod]:
+async def pods_named(cluster: "Client", namespace: str, words: Sequence[str]) -> list[Pod]:
     """The pod; or those that the object controls, the ones that run first. Raises: NotFound, UsageError."""
     kind, name = one(words, default="pod")
     found = decode(kind, await cluster.get(kind.resource, namespace if kind.namespaced else "", name))
@@ -39,7 +41,7 @@ def _controlled_by(pod: Pod, uid: str) -> bool:
     return any(owner.controller and owner.uid == uid for owner in pod.metadata.owner_references)
 
 
-async def one_pod(cluster: Cluster, context: Context, namespace: str, words: Sequence[str]) -> Pod:
+async def one_pod(cluster: "Client", context: Context, namespace: str, words: Sequence[str]) -> Pod:
     pods = await pods_named(cluster, namespace, words)
     if len(pods) > 1:
         context.note(f"Found {len(pods)} pods, using pod/{pods[0].metadata.name}")

@@ -6,10 +6,12 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from shoal.cli.cluster import Cluster
 from shoal.errors import Unanswered, Unavailable
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_USER = "admin"
@@ -31,7 +33,7 @@ class Context:
         out: TextIO | None = None,
         err: TextIO | None = None,
         stdin: Stream | None = None,
-        cluster: Cluster | None = None,
+        cluster: "Client | None" = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.env = {**env, "NATS_URL": server} if server else env
@@ -64,7 +66,7 @@ class Context:
         return None if args.all_namespaces else self.namespace(args)
 
     @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Cluster]:
+    async def connect(self) -> AsyncIterator["Client"]:
         """Raises: Unavailable if no NATS server answers."""
         if self._cluster is not None:
             yield self._cluster

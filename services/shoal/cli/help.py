@@ -5,6 +5,7 @@ from argparse import Action
 
 from shoal.cli.arguments import Flag, Parser, add_global
 from shoal.cli.catalogue import GROUPS, VERBS
+from shoal.cli.loading import load
 
 WIDTH = 100
 
@@ -37,8 +38,6 @@ def of_all() -> str:
 
 
 def of_verb(name: str) -> str:
-    from shoal.cli.__main__ import load
-
     verb = VERBS[name]
     if not verb.module:
         from shoal.cli.mounted import run_mounted

@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal.cli.arguments import UsageError
-from shoal.cli.cluster import Cluster
 from shoal.cli.context import Context
 from shoal.cli.failure import Failed
 from shoal.cli.output.progress import Progress
 from shoal.cli.resources import Named
 from shoal.cli.watching import states
 from shoal.errors import NotFound
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 State = Any | None  # an object as decoded JSON, None while there is none
 Condition = Callable[[State], bool]
@@ -98,7 +100,7 @@ def is_ready(state: State) -> bool:
 
 
 async def wait_all(
-    cluster: Cluster,
+    cluster: "Client",
     context: Context,
     objects: Sequence[Named],
     met: Condition,

@@ -1,13 +1,15 @@
 """Following objects: every change of a selection (`get --watch`, `events --watch`), one object's states (`wait`)."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shoal.cli.cluster import Cluster
 from shoal.errors import Expired
 from shoal.model.registry import Kind
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 
@@ -15,7 +17,7 @@ Changes = list[tuple[str, msgspec.Raw]]
 
 
 async def changes(
-    cluster: Cluster, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = ""
+    cluster: "Client", kind: Kind, namespace: str | None, *, labels: str = "", fields: str = ""
 ) -> AsyncIterator[Changes]:
     """First what is there (maybe nothing), then what happens, without end.
 
@@ -59,7 +61,7 @@ def _is_new(raw: msgspec.Raw, known: dict[str, str]) -> bool:
     return new
 
 
-async def states(cluster: Cluster, kind: Kind, namespace: str, name: str) -> AsyncIterator[Any | None]:
+async def states(cluster: "Client", kind: Kind, namespace: str, name: str) -> AsyncIterator[Any | None]:
     """An object as it is now and after each change, decoded; None while there is none. Never ends by itself."""
     first = True
     async for told in changes(cluster, kind, namespace, fields=f"metadata.name={name}"):

@@ -8,18 +8,21 @@ from typing import Any, Self
 import msgspec
 
 from shoal import wire
-from shoal.cli.__main__ import load
 from shoal.cli.catalogue import VERBS
 from shoal.cli.context import Context
+from shoal.cli.loading import load
+from shoal.client import Client, Session
 from shoal.errors import NotFound
 from shoal.model.event import Event
 from shoal.model.registry import by_resource
 from shoal.model.selectors import field_matches, matches, parse_field_selector, parse_label_selector
 
+Events = list[Event]  # in the class `list` is a verb
+
 NOW = datetime(2020, 1, 1, 0, 5, tzinfo=UTC)
 
 
-class FakeSession:
+class FakeSession(Session):
     """Gives its chunks, then ends with its exit code."""
 
     def __init__(self, *chunks: tuple[int, bytes], exit_code: int | None = None) -> None:
@@ -28,7 +31,7 @@ class FakeSession:
         self.typed = b""
         self.sizes: list[tuple[int, int]] = []
         self.closed = False
-        self.unsent = 0
+        self.backlog = 0
         self.kept = 0
 
     async def __aenter__(self) -> Self:
@@ -40,6 +43,10 @@ class FakeSession:
     async def __aiter__(self) -> AsyncIterator[wire.Chunk]:
         for stream, data in self.chunks:
             yield wire.Chunk(stream=stream, data=data)
+
+    @property
+    def unsent(self) -> int:
+        return self.backlog
 
     async def keep(self) -> None:
         self.kept += 1
@@ -54,7 +61,7 @@ class FakeSession:
         self.sizes.append((width, height))
 
 
-class FakeCluster:
+class FakeCluster(Client):
     """`objects`: as the api would show them. `changes`: what a watch tells, a list an item, one for each watch."""
 
     def __init__(self, *objects: dict[str, Any]) -> None:
@@ -133,7 +140,7 @@ class FakeCluster:
         self.asked.append(("scale", resource, namespace, request))
         return raw(self._one(resource, namespace, request.name))
 
-    async def events(self, namespace: str | None, request: wire.EventsRequest) -> "list[Event]":  # type: ignore[valid-type]
+    async def events(self, namespace: str | None, request: wire.EventsRequest) -> Events:
         self.asked.append(("events", "", namespace, request))
         return self.happened
 

@@ -2,8 +2,8 @@ import argparse
 
 import pytest
 
-from shoal.cli.__main__ import find_verb
 from shoal.cli.arguments import Parser, UsageError, add_dry_run, add_global, add_selector, duration_s
+from shoal.cli.loading import find_verb
 from shoal.cli.resources import one, shown, targets
 from shoal.errors import Invalid
 

@@ -15,9 +15,9 @@ from tests.unit.cli.fake import FakeCluster, FakeSession, a_pod, a_replica_set
 
 from shoal import wire
 from shoal.cli import terminal
-from shoal.cli.__main__ import load
 from shoal.cli.context import Context
 from shoal.cli.failure import Failed
+from shoal.cli.loading import load
 from shoal.cli.terminal import Output, feed
 from shoal.cli.verbs.logs import Lines
 from shoal.errors import BadRequest, NotFound, ShoalError
@@ -371,14 +371,14 @@ async def test_a_slow_reader_holds_up_nothing_and_the_session_is_kept(monkeypatc
 async def test_what_is_fed_waits_for_room() -> None:
     reading, writing = os.pipe()
     session = FakeSession()
-    session.unsent = 1 << 20
+    session.backlog = 1 << 20
     os.write(writing, b"one")
     task = asyncio.create_task(feed(reading, session))
     await asyncio.sleep(0.05)
     os.write(writing, b"two")
     await asyncio.sleep(0.05)
     assert session.typed == b"one"
-    session.unsent = 0
+    session.backlog = 0
     os.close(writing)
     await asyncio.wait_for(task, 5)
     assert (session.typed, session.closed) == (b"onetwo", True)

@@ -162,8 +162,8 @@ def changed(kind: str, obj: dict[str, object]) -> WatchEvent:
 async def watched(cluster: Watched, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     from tests.unit.cli.fake import NOW
 
-    from shoal.cli.__main__ import load
     from shoal.cli.context import Context
+    from shoal.cli.loading import load
 
     parser, module = load(words[0], words[0])
     context = Context({}, cluster=cluster, now=lambda: NOW)

@@ -12,6 +12,7 @@ from shoal.cli import __main__ as cli
 from shoal.cli.catalogue import VERBS
 from shoal.cli.failure import Failed, sentences
 from shoal.cli.help import of_all, of_verb
+from shoal.cli.loading import load
 from shoal.errors import Invalid, NotFound, Unavailable
 
 
@@ -85,7 +86,7 @@ def test_every_verb_has_help_with_examples_that_can_be_parsed(name: str) -> None
     text = of_verb(name)
     examples = text.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
     assert examples
-    parser, _ = cli.load(name, VERBS[name].module)
+    parser, _ = load(name, VERBS[name].module)
     for example in examples:
         words = re.split(r"\s{2,}|[>|]", example.strip().removeprefix("source <(").rstrip(")"))
         import shlex
@@ -105,7 +106,7 @@ def test_no_default_is_said_twice_or_in_pythons_words(name: str, capsys: pytest.
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for flag in re.split(r" (?=--?[a-z])", text):
         assert flag.count("(default") + flag.count("[default:") <= 1, flag
-    assert not re.search(r'default:? (""|None|True|False|none[)])', text)
+    assert not re.search(r'default:? (""|None|True|False)', text)
 
 
 def test_help_names_every_verb() -> None:
@@ -138,7 +139,7 @@ def test_no_hot_verb_imports_what_is_slow() -> None:
     """`get` from a shell has 250 ms in total (see cli/__main__.py)."""
     code = (
         "import sys\n"
-        "from shoal.cli.__main__ import load\n"
+        "import shoal.cli.__main__; from shoal.cli.loading import load\n"
         "import shoal.cli.context, shoal.bus.connection, shoal.client\n"
         "for verb in ('get', 'apply', 'logs'): load(verb, verb)\n"
         "slow = {'rich', 'yaml', 'cyclopts', 'aiohttp', 'attr', 'typing_extensions', 'opentelemetry', 'uvloop', 'hypothesis'}\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shoal.cli.__main__ import find_verb, load
 from shoal.cli.catalogue import VERBS
+from shoal.cli.loading import find_verb, load
 from shoal.cli.mounted import application
 
 ROOT = Path(__file__).parents[3]

@@ -1,10 +1,10 @@
 """`get --watch`: a line, or an object, for each change."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from shoal.cli.cluster import Cluster
 from shoal.cli.context import Context
 from shoal.cli.output.rows import cells, look, table
 from shoal.cli.resources import Target, shown
@@ -12,8 +12,11 @@ from shoal.cli.watching import Changes, changes
 from shoal.errors import NotFound
 from shoal.model.registry import Kind, decode
 
+if TYPE_CHECKING:
+    from shoal.client import Client
 
-async def watch(cluster: Cluster, context: Context, args: argparse.Namespace, target: Target) -> int:
+
+async def watch(cluster: "Client", context: Context, args: argparse.Namespace, target: Target) -> int:
     """Until ^C."""
     printer = _Printer(context, args, target.kind)
     namespace = context.namespaces(args) if target.kind.namespaced else ""

@@ -109,10 +109,11 @@ async def _run_example(machine: Machine, progress: Progress) -> _Ran:
 
 
 def _show_pods() -> None:
-    from shoal.cli.__main__ import run
+    from shoal.cli.loading import execute, load
 
     print()
-    run(["get", "pods", "-o", "wide"])
+    parser, module = load("get", "get")
+    execute(module, parser.parse(["pods", "-o", "wide"]))
 
 
 def _say_what_next(machine: Machine, ran: _Ran | None) -> None:

@@ -6,9 +6,9 @@ is removed; what others set stays.
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from shoal.cli.arguments import Parser, UsageError, add_dry_run, add_files, duration_s, one_of
-from shoal.cli.cluster import Cluster
 from shoal.cli.context import Context
 from shoal.cli.failure import of_status, sentences
 from shoal.cli.files import ManifestFile, read
@@ -18,6 +18,9 @@ from shoal.cli.wish import wish
 from shoal.errors import Retryable, ShoalError
 from shoal.model.registry import by_resource
 from shoal.wire import ApplyReply, ApplyRequest, DocumentResult
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 USAGE = "-f PATH [flags]"
 EXAMPLES = """
@@ -86,7 +89,7 @@ def _placed(sentence: str, file: ManifestFile) -> str:
 
 
 async def _tell(
-    cluster: Cluster, context: Context, args: argparse.Namespace, file: ManifestFile, reply: ApplyReply
+    cluster: "Client", context: Context, args: argparse.Namespace, file: ManifestFile, reply: ApplyReply
 ) -> bool:
     """Print what became of a file. True: something of it failed."""
     if reply.error is not None:
@@ -132,7 +135,7 @@ def _check_here(context: Context, args: argparse.Namespace, files: Sequence[Mani
 
 
 async def _wait(
-    cluster: Cluster, context: Context, args: argparse.Namespace, applied: Sequence[DocumentResult]
+    cluster: "Client", context: Context, args: argparse.Namespace, applied: Sequence[DocumentResult]
 ) -> None:
     from shoal.cli.waiting import is_ready, wait_all
 

@@ -4,6 +4,7 @@ By file, by name, by label, or all of a kind in the namespace. What an object ow
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,7 +18,6 @@ from shoal.cli.arguments import (
     duration_s,
     one_of,
 )
-from shoal.cli.cluster import Cluster
 from shoal.cli.context import Context
 from shoal.cli.failure import sentences
 from shoal.cli.files import headers, read
@@ -26,6 +26,9 @@ from shoal.cli.verbs.wait import named
 from shoal.cli.waiting import State, wait_all
 from shoal.errors import NotFound, Retryable, ShoalError
 from shoal.wire import DeleteRequest
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 USAGE = "(-f PATH | TYPE/NAME… | TYPE NAME… | TYPE -l LABELS | TYPE --all) [flags]"
 EXAMPLES = """
@@ -119,7 +122,7 @@ def _check_grace(args: argparse.Namespace) -> None:
         args.grace_period = 1  # as kubectl: 0 is for --force alone
 
 
-async def _delete(cluster: Cluster, context: Context, args: argparse.Namespace, obj: Named) -> Gone:
+async def _delete(cluster: "Client", context: Context, args: argparse.Namespace, obj: Named) -> Gone:
     request = DeleteRequest(
         name=obj.name,
         propagation_policy=POLICIES[args.cascade],
@@ -140,7 +143,7 @@ async def _delete(cluster: Cluster, context: Context, args: argparse.Namespace, 
     return Gone(obj, msgspec.json.decode(raw)["metadata"].get("uid", ""))
 
 
-async def _wait(cluster: Cluster, context: Context, args: argparse.Namespace, doomed: list[Gone]) -> None:
+async def _wait(cluster: "Client", context: Context, args: argparse.Namespace, doomed: list[Gone]) -> None:
     uids = {gone.uid for gone in doomed}
 
     def gone(state: State) -> bool:

@@ -6,12 +6,11 @@ A name that is not there is taken as the beginning of names.
 import argparse
 from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_selector
-from shoal.cli.cluster import Cluster
 from shoal.cli.context import Context
 from shoal.cli.failure import sentences
 from shoal.cli.resources import Target, targets
@@ -25,6 +24,9 @@ from shoal.model.pod import Pod
 from shoal.model.registry import Kind, by_resource, decode
 from shoal.model.replicaset import ReplicaSet
 from shoal.wire import EventsRequest
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 USAGE = "(TYPE [NAME…] | TYPE/NAME…) [flags]"
 EXAMPLES = """
@@ -62,7 +64,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
 
 
 async def _fetch(
-    cluster: Cluster, context: Context, args: argparse.Namespace, target: Target, errors: list[ShoalError]
+    cluster: "Client", context: Context, args: argparse.Namespace, target: Target, errors: list[ShoalError]
 ) -> list[Object]:
     kind = target.kind
     namespace = context.namespaces(args) if kind.namespaced else ""
@@ -83,13 +85,13 @@ async def _fetch(
 
 
 async def _list(
-    cluster: Cluster, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = ""
+    cluster: "Client", kind: Kind, namespace: str | None, *, labels: str = "", fields: str = ""
 ) -> list[Object]:
     reply = await cluster.list(kind.resource, namespace, label_selector=labels, field_selector=fields)
     return [decode(kind, raw) for raw in reply.items]
 
 
-async def describe(cluster: Cluster, obj: Object, now: datetime, *, with_events: bool = True) -> str:
+async def describe(cluster: "Client", obj: Object, now: datetime, *, with_events: bool = True) -> str:
     """Fetch what belongs to an object, and lay it out."""
     from shoal.model.registry import kind_of_object
 
@@ -122,5 +124,5 @@ async def describe(cluster: Cluster, obj: Object, now: datetime, *, with_events:
             return generic.describe(msgspec.to_builtins(obj), events, now)
 
 
-async def _pods(cluster: Cluster, namespace: str | None, fields: str = "") -> Sequence[Pod]:
+async def _pods(cluster: "Client", namespace: str | None, fields: str = "") -> Sequence[Pod]:
     return cast("list[Pod]", await _list(cluster, by_resource("pods"), namespace, fields=fields))

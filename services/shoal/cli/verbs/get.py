@@ -5,12 +5,11 @@ Several kinds at once: `pods,rs`, `all` (what runs), or `pod/web rs/db`. With --
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_selector
-from shoal.cli.cluster import Cluster
+from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_files, add_selector
 from shoal.cli.context import Context
 from shoal.cli.failure import sentences
 from shoal.cli.output.rows import cells, look, table
@@ -18,12 +17,16 @@ from shoal.cli.resources import Target, shown, targets
 from shoal.errors import NotFound, ShoalError
 from shoal.model.registry import Kind, decode
 
-USAGE = "(TYPE[,TYPE…] [NAME…] | TYPE/NAME…) [flags]"
+if TYPE_CHECKING:
+    from shoal.client import Client
+
+USAGE = "(TYPE[,TYPE…] [NAME…] | TYPE/NAME… | -f PATH) [flags]"
 EXAMPLES = """
 shoal get pods                               pods of the namespace
 shoal get pods -A -o wide                    of all namespaces, with addresses and nodes
 shoal get pods,rs -l app=web                 two kinds, by label
 shoal get pod/web -o yaml                    one object, in full
+shoal get -f web.yaml                        what a manifest names, as it is now
 shoal get pods -w                            and every change, until ^C
 shoal get pod web -o jsonpath='{.status.podIP}'
 """
@@ -32,6 +35,7 @@ FORMATS = ("wide", "json", "yaml", "name", "jsonpath=…", "custom-columns=HEAD:
 
 def arguments(parser: Parser) -> None:
     add_all_namespaces(parser)
+    add_files(parser)
     add_selector(parser)
     parser.value(
         "--field-selector", default="", metavar="FIELDS", help="such as spec.nodeName=n1,status.phase!=Running"
@@ -68,6 +72,8 @@ class Found(msgspec.Struct):
 
 
 async def run(context: Context, args: argparse.Namespace) -> int:
+    if args.filename:
+        return await _of_files(context, args)
     wanted = targets(args.names)
     if (args.selector or args.field_selector) and any(target.names for target in wanted):
         raise UsageError("a name and a selector exclude each other")
@@ -82,12 +88,39 @@ async def run(context: Context, args: argparse.Namespace) -> int:
             return await watch(cluster, context, args, wanted[0])
         errors: list[ShoalError] = []
         found = [f for target in wanted for f in await _fetch(cluster, context, args, target, errors)]
-    _print(context, args, found, alone=_alone(wanted))
+    return _finish(context, args, found, errors, alone=_alone(wanted))
+
+
+def _finish(
+    context: Context, args: argparse.Namespace, found: Sequence[Found], errors: list[ShoalError], *, alone: bool
+) -> int:
+    _print(context, args, found, alone=alone)
     errors = [e for e in errors if not (args.ignore_not_found and isinstance(e, NotFound))]
     for error in errors:
         for sentence in sentences(error):
             context.note(f"error: {sentence}")
     return 1 if errors else 0
+
+
+async def _of_files(context: Context, args: argparse.Namespace) -> int:
+    """The objects that manifests name, whatever else stands in them."""
+    from shoal.cli.files import headers, read
+
+    if args.names or args.selector or args.field_selector or args.all_namespaces:
+        raise UsageError("-f names the objects: neither words, nor a selector, nor -A go with it")
+    if args.watch or args.watch_only:
+        raise UsageError("-f cannot be watched; name one kind")
+    wanted = [header for file in read(args.filename, recursive=args.recursive) for header in headers(file)]
+    found: list[Found] = []
+    errors: list[ShoalError] = []
+    async with context.connect() as cluster:
+        for header in wanted:
+            namespace = (header.namespace or context.namespace(args)) if header.kind.namespaced else ""
+            try:
+                found.append(Found(header.kind, [await cluster.get(header.kind.resource, namespace, header.name)]))
+            except NotFound as e:
+                errors.append(e)
+    return _finish(context, args, found, errors, alone=len(wanted) == 1)
 
 
 def _alone(wanted: Sequence[Target]) -> bool:
@@ -96,7 +129,7 @@ def _alone(wanted: Sequence[Target]) -> bool:
 
 
 async def _fetch(
-    cluster: Cluster, context: Context, args: argparse.Namespace, target: Target, errors: list[ShoalError]
+    cluster: "Client", context: Context, args: argparse.Namespace, target: Target, errors: list[ShoalError]
 ) -> list[Found]:
     kind = target.kind
     namespace = context.namespaces(args) if kind.namespaced else ""

@@ -8,18 +8,21 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from shoal.cli import terminal
 from shoal.cli.arguments import Parser, UsageError, add_selector, duration_s
-from shoal.cli.cluster import Cluster, Session
 from shoal.cli.containers import container_of, one_pod, pods_by_label, pods_named
 from shoal.cli.context import Context
 from shoal.cli.failure import Failed, sentences
 from shoal.errors import NotFound, ShoalError
 from shoal.model.pod import Pod
 from shoal.wire import LogsRequest
+
+if TYPE_CHECKING:
+    from shoal.client import Client, Session
 
 USAGE = "(POD | TYPE/NAME | -l LABELS) [flags]"
 EXAMPLES = """
@@ -79,7 +82,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
 
 
 async def _sources(
-    cluster: Cluster, context: Context, args: argparse.Namespace, namespace: str, words: Sequence[str]
+    cluster: "Client", context: Context, args: argparse.Namespace, namespace: str, words: Sequence[str]
 ) -> list[Source]:
     if args.selector:
         pods = await pods_by_label(cluster, namespace, args.selector)
@@ -114,7 +117,7 @@ def request(args: argparse.Namespace, source: Source) -> LogsRequest:
 
 
 async def _copy(
-    cluster: Cluster, context: Context, args: argparse.Namespace, namespace: str, source: Source, *, prefix: bool
+    cluster: "Client", context: Context, args: argparse.Namespace, namespace: str, source: Source, *, prefix: bool
 ) -> None:
     """The log as it is: both streams to stdout, as kubectl does."""
     async with await cluster.logs(namespace, request(args, source)) as session:
@@ -126,7 +129,7 @@ async def _copy(
 
 
 async def _copy_all(
-    cluster: Cluster,
+    cluster: "Client",
     context: Context,
     args: argparse.Namespace,
     namespace: str,
@@ -166,7 +169,7 @@ async def _copy_all(
 
 
 @asynccontextmanager
-async def _in_turn(turn: asyncio.Lock, session: Session) -> AsyncIterator[None]:
+async def _in_turn(turn: asyncio.Lock, session: "Session") -> AsyncIterator[None]:
     """Holds `turn`. While another has it (the reader may rest for long) the session is kept."""
     while True:
         try:

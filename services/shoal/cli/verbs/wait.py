@@ -1,14 +1,17 @@
 """Wait until a condition holds for each of the objects; fails when that takes longer than --timeout."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_selector, duration_s
-from shoal.cli.cluster import Cluster
 from shoal.cli.context import Context
 from shoal.cli.resources import Named, targets
 from shoal.cli.waiting import condition, wait_all
 from shoal.errors import NotFound
 from shoal.model.registry import decode
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 USAGE = "--for=WHAT (TYPE/NAME… | TYPE NAME… | TYPE -l LABELS | TYPE --all) [flags]"
 EXAMPLES = """
@@ -45,7 +48,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     return 0
 
 
-async def named(cluster: Cluster, context: Context, args: argparse.Namespace) -> list[Named]:
+async def named(cluster: "Client", context: Context, args: argparse.Namespace) -> list[Named]:
     """The objects that the words, -l or --all choose. Raises: UsageError."""
     found: list[Named] = []
     for target in targets(args.names):
