@@ -24,7 +24,7 @@ from shoal.node_agent.runtime.port import (
     Fact,
     Image,
 )
-from shoal.node_agent.volumes import VolumeError
+from shoal.node_agent.sub_paths import VolumeError
 from shoal.telemetry.logs import log
 from shoal.telemetry.trace import Span, span
 

@@ -2,6 +2,7 @@
 
     <state>/pods/<uid>/etc/          hosts, resolv.conf, hostname
     <state>/pods/<uid>/volumes/<v>/  an emptyDir
+    <state>/pods/<uid>/subpaths/<c>/ what a container sees of a volume by a subPath, bound there: one for each of its mounts
     <state>/pods/<uid>/ended/        <container>.<attempt>: its termination message
 
 Where the agent shares no file system with the engine (the fallback) an emptyDir is a volume of the engine's, and
@@ -14,25 +15,20 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from shoal.errors import ShoalError
 from shoal.model import quantity
 from shoal.model.container import Container
 from shoal.model.pod import Pod
 from shoal.model.volume import EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount
 from shoal.node_agent.containers import Files, Mount
+from shoal.node_agent.sub_paths import VolumeError, bind_below, unmount_below
 
 MESSAGE_MAX = 4096
-_MNT_DETACH = 2
 _MS_NOSUID_NODEV = 6
 _PROPAGATION = {"": "rprivate", "None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class VolumeError(ShoalError):
-    """A volume cannot be had as the manifest says."""
 
 
 class Volumes:
@@ -93,7 +89,12 @@ class Volumes:
     def mounts(self, pod: Pod, container: Container, attempt: int) -> tuple[Mount, ...]:
         """What one container sees of them. Raises: VolumeError for a subPath that leaves its volume."""
         volumes = {v.name: v for v in pod.spec.volumes}
-        found = [self._mount(pod, volumes[m.name], m) for m in container.volume_mounts if m.name in volumes]
+        places = self._of(pod.metadata.uid) / "subpaths" / container.name
+        found = [
+            self._mount(pod, volumes[m.name], m, places / str(number))
+            for number, m in enumerate(container.volume_mounts)
+            if m.name in volumes
+        ]
         if self.shared and container.termination_message_path:
             file = self._ended(pod.metadata.uid, container.name, attempt)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ class Volumes:
             found.append(Mount(source=str(file), target=container.termination_message_path))
         return tuple(found)
 
-    def _mount(self, pod: Pod, volume: Volume, mount: VolumeMount) -> Mount:
+    def _mount(self, pod: Pod, volume: Volume, mount: VolumeMount, place: Path) -> Mount:
         propagation = _PROPAGATION.get(mount.mount_propagation, "rprivate")
         if volume.host_path is not None:
             base = volume.host_path.path
@@ -122,8 +123,8 @@ class Volumes:
         source = Path(base)
         if mount.sub_path:
             seen = on_host(self._host_root, base) if volume.host_path is not None else source
-            sub_path(seen, mount.sub_path)
-            source = source.joinpath(*PurePosixPath(mount.sub_path).parts)
+            bind_below(seen, mount.sub_path, place)
+            source = place
         return Mount(source=str(source), target=mount.mount_path, read_only=mount.read_only, propagation=propagation)
 
     # --- endings -----------------------------------------------------------------------------------------------------
@@ -146,9 +147,7 @@ class Volumes:
     def release(self, uid: str) -> None:
         """Unmount and remove all of it. May take as long as a file system does: call it in a thread."""
         home = self._of(uid)
-        for path in (home / "volumes").glob("*"):
-            if path.is_mount():
-                _libc.umount2(os.fsencode(path), _MNT_DETACH)
+        unmount_below(home)
         shutil.rmtree(home, ignore_errors=True)
         if home.exists():
             raise VolumeError(f"{home} cannot be removed")
@@ -199,40 +198,6 @@ def check_host_path(name: str, source: HostPathVolumeSource, root: Path = Path("
         fits, what = _CHECKS[source.type]
         if not path.exists() or not fits(path.stat().st_mode):
             raise VolumeError(f'hostPath type check failed: {source.path} is not {what} (volume "{name}")')
-
-
-def sub_path(base: Path, below: str) -> Path:
-    """A path inside a volume, made if it is missing; never out of it, through whatever link a container left there.
-
-    Raises: VolumeError.
-    """
-    parts = PurePosixPath(below).parts
-    if below.startswith("/") or ".." in parts:
-        raise VolumeError(f"subPath {below!r} must stay inside its volume")
-    here = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for index, part in enumerate(parts):
-            here = _step(here, part, last=index == len(parts) - 1, below=below)
-    finally:
-        os.close(here)
-    return base.joinpath(*parts)
-
-
-def _step(here: int, part: str, *, last: bool, below: str) -> int:
-    """Open the next part without following a link, making a directory where there is nothing."""
-    try:
-        found = os.stat(part, dir_fd=here, follow_symlinks=False)
-    except FileNotFoundError:
-        os.mkdir(part, 0o755, dir_fd=here)
-        os.chmod(part, stat.S_IMODE(os.fstat(here).st_mode), dir_fd=here)  # whoever may write the volume may write here
-        found = os.stat(part, dir_fd=here, follow_symlinks=False)
-    if not stat.S_ISDIR(found.st_mode):
-        if last and stat.S_ISREG(found.st_mode):
-            return here
-        raise VolumeError(f"subPath {below!r}: {part} is neither a directory nor a file")
-    following = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-    os.close(here)
-    return following
 
 
 def orphans(found: Iterable[str], wanted: set[str]) -> list[str]:
