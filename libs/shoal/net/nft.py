@@ -5,6 +5,8 @@ import shutil
 
 from shoal.errors import ShoalError, Unavailable
 
+_WHERE = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"  # a service's PATH may lack sbin
+
 
 class NftError(ShoalError):
     """nft refused the text; its own words."""
@@ -12,32 +14,39 @@ class NftError(ShoalError):
 
 async def apply(text: str) -> None:
     """All of `text`, or nothing of it. Raises: NftError; Unavailable if there is no nft."""
+    code, said = await _run("-f", "-", text=text)
+    if code:
+        raise NftError(said or f"nft ended with {code}")
+
+
+async def has_table(family: str, name: str) -> bool:
+    """Raises: Unavailable if there is no nft."""
+    code, _ = await _run("list", "table", family, name)
+    return code == 0
+
+
+async def _run(*arguments: str, text: str = "") -> tuple[int, str]:
+    """Its exit code and what it complained of."""
+    program = _program()
+    if program is None:
+        raise Unavailable("nft is not installed (Debian: nftables)")
     try:
         process = await asyncio.create_subprocess_exec(
-            "nft",
-            "-f",
-            "-",
+            program,
+            *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
-        raise Unavailable("nft is not installed (Debian: nftables)") from error
+        raise Unavailable(f"nft cannot be run: {error}") from error
     _, said = await process.communicate(text.encode())
-    if process.returncode:
-        raise NftError(said.decode(errors="replace").strip() or f"nft ended with {process.returncode}")
-
-
-async def has_table(family: str, name: str) -> bool:
-    """Raises: Unavailable if there is no nft."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "nft", "list", "table", family, name, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-        )
-    except OSError as error:
-        raise Unavailable("nft is not installed (Debian: nftables)") from error
-    return await process.wait() == 0
+    return process.returncode or 0, said.decode(errors="replace").strip()
 
 
 def available() -> bool:
-    return shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin") is not None
+    return _program() is not None
+
+
+def _program() -> str | None:
+    return shutil.which("nft", path=_WHERE)
