@@ -22,7 +22,7 @@ class Queue(Generic[K]):
         self._ready: dict[K, None] = {}  # in order of arrival
         self._working: set[K] = set()
         self._again: set[K] = set()  # came while worked
-        self._due: dict[K, float] = {}
+        self._due: dict[K, tuple[float, int]] = {}  # the one of its timers that counts
         self._timers: list[tuple[float, int, K]] = []
         self._timer_count = 0
         self._wake = asyncio.Event()
@@ -42,10 +42,11 @@ class Queue(Generic[K]):
             self._wake.set()
 
     def _add_later(self, key: K, due: float) -> None:
-        if due >= self._due.get(key, float("inf")):
+        known = self._due.get(key)
+        if known is not None and due >= known[0]:
             return
-        self._due[key] = due
         self._timer_count += 1
+        self._due[key] = due, self._timer_count
         heapq.heappush(self._timers, (due, self._timer_count, key))
         self._wake.set()  # whoever sleeps until the next timer looks at the clock anew
 
@@ -80,7 +81,7 @@ class Queue(Generic[K]):
 
     def next_due_s(self) -> float | None:
         """Seconds until the next delayed key is due, None if there is none."""
-        while self._timers and self._due.get(self._timers[0][2]) != self._timers[0][0]:
+        while self._timers and self._due.get(self._timers[0][2]) != self._timers[0][:2]:
             heapq.heappop(self._timers)  # an earlier look took its place
         return max(0.0, self._timers[0][0] - self._clock()) if self._timers else None
 
@@ -94,7 +95,7 @@ class Queue(Generic[K]):
     def _ripen(self) -> None:
         now = self._clock()
         while self._timers and self._timers[0][0] <= now:
-            due, _, key = heapq.heappop(self._timers)
-            if self._due.get(key) == due:
+            due, count, key = heapq.heappop(self._timers)
+            if self._due.get(key) == (due, count):
                 del self._due[key]
                 self.add(key)

@@ -29,18 +29,22 @@ class QueueMachine(RuleBasedStateMachine):
         self.later: dict[str, float] = {}
 
     keys = st.sampled_from("abcd")
+    seconds = st.sampled_from([0.5, 1.0, 1.5, 2.0]) | st.floats(0.1, 5)  # round ones: many are due at one moment
 
     @rule(key=keys)
     def add(self, key: str) -> None:
         self.queue.add(key)
         self._owe(key)
 
-    @rule(key=keys, after=st.floats(0.1, 5))
+    @rule(key=keys, after=seconds)
     def add_later(self, key: str, after: float) -> None:
         self.queue.add(key, after)
-        self.later[key] = min(self.later.get(key, float("inf")), self.clock.now + after)
+        due = self.clock.now + after
+        if due < self.later.get(key, float("inf")):
+            self.later.pop(key, None)  # of those that are due at one moment, who asked for it first is first
+            self.later[key] = due
 
-    @rule(seconds=st.floats(0, 3))
+    @rule(seconds=seconds)
     def pass_time(self, seconds: float) -> None:
         self.clock.now += seconds
         len(self.queue)  # looks at the clock
@@ -83,6 +87,20 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
+
+
+def test_what_is_due_at_one_moment_comes_in_the_order_in_which_it_was_asked_for() -> None:
+    clock = Clock()
+    queue: Queue[str] = Queue(clock)
+    queue.add("a", 5)
+    queue.add("b", 5)
+    queue.add("a", 3)
+    clock.now = 3
+    assert queue.take_ready(1) == ["a"]
+    queue.done("a")
+    queue.add("a", 2)
+    clock.now = 5
+    assert queue.take_ready(2) == ["b", "a"]
 
 
 def test_ten_events_on_a_key_that_is_worked_are_one_more_look() -> None:
