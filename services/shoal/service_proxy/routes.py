@@ -5,6 +5,7 @@ their protocol number; of another's nothing is replaced and nothing removed. A n
 the router would have to know the pods' ranges. So it is told, and no route is made that would only lose what is sent.
 """
 
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import msgspec
@@ -56,13 +57,15 @@ def plan(view: View) -> Plan:
     problems: list[str] = []
     others = sorted((r for r in view.ranges if r.node != view.node), key=lambda r: r.node)
     told = [r for r in others if r.address]
+    own = next((r for r in view.ranges if r.node == view.node), None)
+    foreign = {IPv4Network(r.destination): r for r in view.routes if not _is_ours(r)}
     for other in told:
-        found = _way(other, view)
+        found = _way(other, own, foreign, view.addresses)
         if isinstance(found, Wanted) and (first := wanted.get(found.destination)) is not None:
             found = f"its pod range {other.cidr} is node {first.node}'s, too"
         if isinstance(found, Wanted):
             wanted[found.destination] = found
-            found = _hidden(found, view)
+            found = _hidden(found, foreign)
         if found:
             problems.append(f"node {other.node}: {found}")
     ours = [r for r in view.routes if _is_ours(r)]
@@ -81,9 +84,13 @@ def _is_ours(route: Route) -> bool:
     return route.protocol == PROTOCOL_SHOAL and not route.unreachable
 
 
-def _way(other: PodRange, view: View) -> Wanted | str:
+def _way(
+    other: PodRange,
+    own: PodRange | None,
+    foreign: Mapping[IPv4Network, Route],
+    addresses: Sequence[HostAddress],
+) -> Wanted | str:
     """By which the node is to be reached, or why it cannot be."""
-    own = next((r for r in view.ranges if r.node == view.node), None)
     try:
         network, gateway = IPv4Network(other.cidr), IPv4Address(other.address)
         overlaps = own is not None and network.overlaps(IPv4Network(own.cidr))
@@ -91,25 +98,23 @@ def _way(other: PodRange, view: View) -> Wanted | str:
         return f"{other.cidr} via {other.address} is no route"
     if own is not None and overlaps:
         return f"its pod range {other.cidr} overlaps this node's, {own.cidr}"
-    destination = str(network)
-    for route in view.routes:
-        if route.destination == destination and not _is_ours(route):
-            return f"this host has another's route to {destination} (protocol {route.protocol})"
-    shared = [a for a in view.addresses if gateway in a.interface.network and gateway != a.interface.ip]
+    if (there := foreign.get(network)) is not None:
+        return f"this host has another's route to {network} (protocol {there.protocol})"
+    shared = [a for a in addresses if gateway in a.interface.network and gateway != a.interface.ip]
     if not shared or gateway.is_loopback:
         return f"{other.address} shares no link with this host"
     usable = [a for a in shared if a.up]
     if not usable:
         return f"the link to {other.address} is down"
     best = min(usable, key=lambda a: (-a.interface.network.prefixlen, a.link))
-    return Wanted(destination, other.address, best.link, other.node)
+    return Wanted(str(network), other.address, best.link, other.node)
 
 
-def _hidden(wanted: Wanted, view: View) -> str:
+def _hidden(wanted: Wanted, foreign: Mapping[IPv4Network, Route]) -> str:
     """What is sent to a part of the range goes by another's route, which says more of the address."""
     network = IPv4Network(wanted.destination)
-    inside = sorted(r.destination for r in view.routes if not _is_ours(r) and _is_inside(r, network))
-    return f"this host has another's route to {inside[0]}, a part of {network}" if inside else ""
+    inside = min((other for other in foreign if other.subnet_of(network)), default=None)
+    return f"this host has another's route to {inside}, a part of {network}" if inside is not None else ""
 
 
 def _is_inside(route: Route, network: IPv4Network) -> bool:

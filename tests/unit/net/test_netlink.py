@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from shoal.net import namespace
 from shoal.net.links import RTM_NEWLINK, delete_link, link_up, mac_of
 from shoal.net.messages import DUMP_INTERRUPTED, NLMSG_DONE, NLMSG_ERROR, attribute, attributes, frame, nested
-from shoal.net.netlink import Netlink, NetlinkError
+from shoal.net.netlink import Monitor, Netlink, NetlinkError
 from shoal.net.plumbing import Plumbing, ensure_bridge, plumb
 from shoal.net.records import PROTOCOL_SHOAL
 from shoal.net.routes import delete_route, new_route
@@ -269,3 +270,25 @@ def test_threads_share_a_socket_without_taking_each_others_answers(spare: int) -
             return {link.name for _ in range(300) for link in kernel.links()}
 
         assert list(threads.map(look_often, range(2), timeout=30)) == [{"lo"}, {"lo"}]
+
+
+@needs_root
+def test_more_changes_than_a_monitor_can_hold_are_told_as_one_and_later_ones_again(spare: int) -> None:
+    with Netlink(spare) as kernel:
+        link = ensure_bridge(kernel, "shoaltest", IPv4Interface("192.0.2.1/24"), mtu=1500)
+        monitor = namespace.call_in(spare, Monitor)
+        try:
+            monitor._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            kernel.attempt([new_route(f"10.0.{i}.0/24", link=link) for i in range(200)])
+            assert heard(monitor)
+            monitor.drain()
+            assert not heard(monitor)
+            kernel.send(new_route("10.1.0.0/24", link=link))
+            assert heard(monitor)
+            monitor.drain()
+        finally:
+            monitor.close()
+
+
+def heard(monitor: Monitor) -> bool:
+    return bool(select.select([monitor], [], [], 0)[0])
