@@ -9,14 +9,15 @@ from contextlib import suppress
 from ipaddress import IPv4Network
 
 from shoal.errors import ShoalError
+from shoal.mounts import unmount_below
 from shoal.net.netlink import Netlink, NetlinkError
 from shoal.net.plumbing import apply_routes
 from shoal.net.records import PROTOCOL_SHOAL
 from shoal.node_agent.config import AgentConfig
+from shoal.node_agent.joining import read_registration
 from shoal.node_agent.network import marks, remove_all
 from shoal.node_agent.runtime.engine import Engine
 from shoal.node_agent.runtime.ownership import Owner
-from shoal.node_agent.service import read_registration
 from shoal.node_agent.volumes import Volumes
 from shoal.telemetry.logs import log
 
@@ -42,6 +43,7 @@ async def clean(config: AgentConfig) -> None:
     for uid in sorted(volumes.uids()):
         with suppress(ShoalError):
             volumes.release(uid)
+    unmount_below(config.state)  # or what pods have of the host's by a subPath would be removed with it
     shutil.rmtree(config.state, ignore_errors=True)
     log.info("clean.done", containers=removed, state=str(config.state))
 

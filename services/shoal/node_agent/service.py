@@ -5,32 +5,27 @@ and for a read that confirms it. What runs when the agent starts is adopted; an 
 """
 
 import asyncio
-import os
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import aclosing, suppress
 
 import msgspec
 
 from shoal import names
 from shoal.bus.connection import Bus, connect
 from shoal.bus.rpc import serve as serve_requests
-from shoal.errors import AlreadyExists, NotFound, Refused, Retryable, ShoalError
+from shoal.errors import NotFound, Retryable, ShoalError
 from shoal.local.notify import ready
 from shoal.model.pod import BoundPod
 from shoal.names import ObjectKey
-from shoal.net import nft
-from shoal.net.netlink import NetlinkError
 from shoal.node_agent import host as hosts
 from shoal.node_agent import hostports
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
-from shoal.node_agent.files import replace
 from shoal.node_agent.images import Images
+from shoal.node_agent.joining import engine_info, register
 from shoal.node_agent.kept import Kept
 from shoal.node_agent.lifecycle import group
-from shoal.node_agent.network import Marks, PodNetwork, link_name, marks, open_network, remove_all
+from shoal.node_agent.network import PodNetwork, link_name, marks
 from shoal.node_agent.node import Node, at_once
 from shoal.node_agent.reporter import Reporter
 from shoal.node_agent.runtime import pause
@@ -41,14 +36,13 @@ from shoal.node_agent.runtime.port import (
     RUNNING,
     SANDBOX,
     Changed,
-    EngineError,
     EngineInfo,
     Fact,
     ImagesChanged,
     Listed,
     Lost,
-    Runtime,
 )
+from shoal.node_agent.sandboxes import ENGINE, FAST, open_sandboxes, why_apart
 from shoal.node_agent.sessions import Sessions
 from shoal.node_agent.turns import Turns
 from shoal.node_agent.volumes import Volumes
@@ -58,9 +52,8 @@ from shoal.store.records import Entry, Synced
 from shoal.store.store import Store
 from shoal.store.watch import Watch
 from shoal.telemetry.logs import log
-from shoal.wire import Heartbeat, RegisterReply, RegisterRequest
+from shoal.wire import Heartbeat, RegisterReply
 
-REGISTER_AGAIN_S = 1.0
 SESSION_REQUESTS_MAX = 512
 WORKER_AGAIN_S = 10.0
 NODE_TOLD_S = 10.0
@@ -91,7 +84,7 @@ async def _serve(config: AgentConfig) -> None:
     async with connect(config.bus, name=f"shoal-node-agent {config.node}") as bus:
         runtime = Engine(config.docker_host, Owner("", config.node))
         try:
-            engine = await _engine_info(runtime)
+            engine = await engine_info(runtime)
             loop = asyncio.get_running_loop()  # a name server may take its time
             address = config.address or await loop.run_in_executor(None, hosts.own_address, config.bus.servers)
             host = hosts.read_host(config.node, address, engine, config.state)
@@ -99,119 +92,26 @@ async def _serve(config: AgentConfig) -> None:
             runtime.owner = Owner(registered.cluster_uid, config.node)
             node_marks = marks(registered.cluster_uid, config.node)
             addresses = Addresses(config.state / "addresses.json", registered.pod_cidr)
-            network, why_not = await _network(config, runtime, engine, node_marks, addresses, registered.cluster_cidr)
-            engine_network = ""
-            if network is None:
-                log.warning("sandbox.engine", why=why_not)
-                engine_network = node_marks.bridge
-                with suppress(OSError, ShoalError):  # what the fast way left, of the same range
-                    await remove_all(node_marks)
-                await runtime.ensure_network(engine_network, _engine_network(addresses))
-            agent = Agent(config, bus, runtime, engine, host, registered, addresses, network, engine_network)
+            sandboxes = await open_sandboxes(config, runtime, engine, node_marks, addresses, registered.cluster_cidr)
+            agent = Agent(
+                config,
+                bus,
+                runtime,
+                engine,
+                host,
+                registered,
+                addresses,
+                sandboxes.network,
+                sandboxes.engine_network,
+                sandboxes.kept,
+            )
             try:
                 await agent.run()
             finally:
-                if network is not None:
-                    network.close()
+                if sandboxes.network is not None:
+                    sandboxes.network.close()
         finally:
             await runtime.close()
-
-
-async def _engine_info(runtime: Runtime) -> EngineInfo:
-    said = False
-    while True:
-        try:
-            return await runtime.info()
-        except Retryable as error:
-            if not said:
-                log.warning("engine.waiting", error=str(error))
-                said = True
-            await asyncio.sleep(REGISTER_AGAIN_S)
-
-
-async def register(bus: Bus, config: AgentConfig, host: hosts.Host) -> RegisterReply:
-    """Ask until an api answers. Raises: Refused (another host has the name; no range fits)."""
-    uid = hosts.host_uid(config.state)
-    known = read_registration(config.state)
-    bridge = marks(known.cluster_uid, config.node).bridge if known else ""
-    request = RegisterRequest(
-        host_uid=uid,
-        labels=hosts.node_labels(host),
-        avoid=hosts.used_networks(bridge),
-        version=hosts.shoal_version(),
-    )
-    said = False
-    while True:
-        try:
-            reply = await bus.request(bus.names.register(config.node), request, RegisterReply)
-        except (AlreadyExists, Refused):
-            raise
-        except (Retryable, ShoalError) as error:
-            if not said:
-                log.warning("register.waiting", node=config.node, error=str(error))
-                said = True
-            await asyncio.sleep(REGISTER_AGAIN_S)
-        else:
-            replace(config.state / "registration.json", msgspec.json.encode(reply))
-            return reply
-
-
-def read_registration(state: Path) -> RegisterReply | None:
-    try:
-        return msgspec.json.decode((state / "registration.json").read_bytes(), type=RegisterReply)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-async def _network(
-    config: AgentConfig,
-    runtime: Engine,
-    engine: EngineInfo,
-    node_marks: Marks,
-    addresses: Addresses,
-    cluster_cidr: str,
-) -> tuple[PodNetwork | None, str]:
-    """The fast sandbox's network; else None and why not, in one sentence. Raises: ShoalError if it is demanded."""
-    why = _why_not_fast(config, engine)
-    if not why:
-        try:
-            with suppress(EngineError):  # what the other way left, of the same range
-                await runtime.remove_network(node_marks.bridge)
-            return await open_network(node_marks, addresses.gateway, cluster_cidr), ""
-        except (ShoalError, NetlinkError, OSError) as error:
-            why = f"this host's network cannot be changed: {error}"
-    if config.sandbox == "fast":
-        raise ShoalError(f"the fast sandbox cannot be used: {why}")
-    return None, why
-
-
-def _engine_network(addresses: Addresses) -> dict[str, object]:
-    """The engine's own network with this node's range, for the sandbox that the engine makes."""
-    subnet = {"Subnet": str(addresses.network), "Gateway": str(addresses.gateway.ip)}
-    return {"Driver": "bridge", "IPAM": {"Driver": "default", "Config": [subnet]}}
-
-
-def _why_apart(config: AgentConfig, engine: EngineInfo) -> str:
-    """Why the engine cannot use the files that the agent makes, as it makes them; "" if it may."""
-    if os.geteuid() != 0:
-        return "the agent is not root"
-    if engine.rootless or engine.remapped:
-        return "the engine runs in a user namespace of its own"
-    if not config.docker_host.startswith("unix://") and config.docker_host:
-        return "the engine is on another host"
-    return ""
-
-
-def _why_not_fast(config: AgentConfig, engine: EngineInfo) -> str:
-    if config.sandbox == "engine":
-        return "SHOAL_SANDBOX says engine"
-    if why := _why_apart(config, engine):
-        return why
-    if not pause.supported(engine.architecture):
-        return f"there is no sandbox program for {engine.architecture}"
-    if not nft.available():
-        return "nft is not installed"
-    return ""
 
 
 class Agent:
@@ -228,6 +128,7 @@ class Agent:
         addresses: Addresses,
         network: PodNetwork | None,
         engine_network: str,
+        sandbox_kept: str = "",
     ) -> None:
         self.config = config
         self.bus = bus
@@ -238,7 +139,8 @@ class Agent:
         self.reporter = Reporter(bus, config.node, self.session)
         self.images = Images(runtime)
         self.network = network
-        self.sandbox = "fast" if network is not None else "engine"
+        self.sandbox = FAST if network is not None else ENGINE
+        self.sandbox_kept = sandbox_kept
         self.store = Store(bus)
         self.workers: dict[str, Worker] = {}
         self._uids: dict[ObjectKey, str] = {}  # the uid that is bound under a key
@@ -264,6 +166,9 @@ class Agent:
 
     async def run(self) -> None:
         await self._sandbox_image()
+        if self.sandbox_kept:
+            key = ObjectKey("nodes", "", self.config.node)
+            self.reporter.event(key, self.registered.node_uid, "Warning", "SandboxKept", self.sandbox_kept)
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self.reporter.run(), name="report")
@@ -280,7 +185,7 @@ class Agent:
             architecture = self.host.architecture
             await self.runtime.import_image(reference, archive, platform=f"linux/{architecture}")
         self.node.sandbox_image = reference
-        if self.network is None and not _why_apart(self.config, self.node.engine):
+        if self.network is None and not why_apart(self.config, self.node.engine):
             self.node.volumes.shared = await self.runtime.sees(self.config.state, reference)
 
     async def _sessions(self) -> None:
@@ -503,15 +408,3 @@ class Agent:
                 await self.reporter.told(ObjectKey("nodes", "", self.config.node), self.registered.node_uid)
         ready()
         log.info("ready", node=self.config.node, address=self.host.address, pods=len(self._uids), sandbox=self.sandbox)
-
-
-@asynccontextmanager
-async def running(config: AgentConfig) -> AsyncIterator[asyncio.Task[None]]:
-    """The agent beside the block, for tests."""
-    task = asyncio.create_task(serve(config), name="agent")
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

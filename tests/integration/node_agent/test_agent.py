@@ -291,6 +291,38 @@ async def test_termination_messages_where_the_network_is_the_engines(agent: Agen
     await agent.gone(pod)
 
 
+@pytest.mark.parametrize(("first", "then"), [("fast", "engine"), ("engine", "fast")])
+async def test_another_setting_waits_until_no_pod_runs(agent: Agent, host: EngineHost, first: str, then: str) -> None:
+    agent.end()
+    await agent.start(SHOAL_SANDBOX=first)
+    old, new = (a_pod(name, containers=[{"name": "web", "command": ["sh", "-c", http(80)]}]) for name in ("old", "new"))
+    await agent.bind(old)
+    before = await agent.status(old, ready)
+    containers = host.containers(pod_name="old")
+    agent.end()
+    await agent.start(SHOAL_SANDBOX=then)
+    await agent.bind(new)
+    after = await agent.status(new, ready)
+    assert host.containers(pod_name="old") == containers, "the very same containers"
+    for address in (before.pod_ip, after.pod_ip):
+        assert await answers(host, address)
+    assert f"pods run in the {first} sandbox" in agent.log.read_text()
+    for pod in (old, new):
+        await agent.delete(pod)
+    for pod in (old, new):
+        await agent.gone(pod)
+    agent.end()
+    await agent.start(SHOAL_SANDBOX=then)
+    third = a_pod("third", containers=[{"name": "web", "command": ["sh", "-c", http(80)]}])
+    await agent.bind(third)
+    assert await answers(host, (await agent.status(third, ready)).pod_ip)
+    seen = await agent.observed(agent.node)
+    assert seen is not None
+    info = msgspec.json.decode(seen.status, type=NodeStatus).node_info
+    assert info is not None
+    assert info.sandbox == then
+
+
 async def test_a_pod_of_the_same_name_is_another_pod(agent: Agent, host: EngineHost) -> None:
     """Its record was replaced while the first one ran: the first goes, the second comes."""
     first, second = a_pod(uid="uid-first"), a_pod(uid="uid-second")

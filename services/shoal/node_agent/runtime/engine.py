@@ -206,6 +206,13 @@ class Engine:
             await self.remove_network(name)
         await self._calls.call("POST", "networks/create", data={**body, "Name": name, "CheckDuplicate": True})
 
+    async def has_network(self, name: str) -> bool:
+        try:
+            await self._calls.call("GET", f"networks/{name}")
+        except EngineNotFound:
+            return False
+        return True
+
     async def remove_network(self, name: str) -> None:
         try:
             await self._calls.call("DELETE", f"networks/{name}")
