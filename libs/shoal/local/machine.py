@@ -24,6 +24,7 @@ from shoal.local.engine import EngineSpec
 from shoal.local.engine_client import EngineClient
 from shoal.local.jaeger import Jaeger, Ports, find_binary, find_image, free_ports
 from shoal.local.program import Program, Report, State
+from shoal.mounts import unmount_below
 from shoal.names import CONTAINER_LOCAL
 from shoal.wire import RegisterReply
 
@@ -251,7 +252,7 @@ class Machine:
         await asyncio.to_thread(self._sweep_processes)
         if os.geteuid() == 0:
             await asyncio.to_thread(sweep.network, self.record.cluster_cidr, self.record.node)
-            await asyncio.to_thread(sweep.mounts, self.directory)
+            await asyncio.to_thread(unmount_below, self.directory)
             await asyncio.to_thread(self._stop_forwarding)
         if purge:
             await asyncio.to_thread(self._purge)

@@ -105,15 +105,6 @@ def forward(*, on: bool) -> None:
         FORWARDING.write_text(f"{int(on)}\n")
 
 
-def mounts(directory: Path) -> None:
-    """Unmount what is mounted below, deepest first (memory volumes of pods)."""
-    with suppress(OSError):
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        points = [line.split()[4] for line in lines]
-        for point in sorted((p for p in points if p.startswith(f"{directory}/")), reverse=True):
-            _run("umount", "-l", point)
-
-
 def _json(*command: str) -> list[dict[str, Any]]:
     text = _run(*command)
     found: list[dict[str, Any]] = json.loads(text) if text.startswith("[") else []

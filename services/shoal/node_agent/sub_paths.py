@@ -7,14 +7,13 @@ engine is told, and it stays what it is. Like the kubelet's, a bind shows no mou
 
 import ctypes
 import os
-import re
 import stat
 from pathlib import Path, PurePosixPath
 
 from shoal.errors import ShoalError
+from shoal.mounts import unmount_below
 
 _MS_BIND = 4096
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _HELD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -79,26 +78,3 @@ def _make_place(place: Path, *, directory: bool) -> None:
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
-
-
-def unmount_below(folder: Path) -> None:
-    """Everything that is mounted on `folder` and below. Raises: VolumeError if some of it stays.
-
-    Whoever removes a folder does this first: what is bound there is somebody else's.
-    """
-    for path in reversed(mounted_below(folder)):
-        _libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW)
-    if left := mounted_below(folder):
-        raise VolumeError(f"{left[0]} cannot be unmounted")
-
-
-def mounted_below(folder: Path) -> list[str]:
-    """The oldest first. From the table of mounts: a bind of the same file system cannot be told by its device."""
-    own = os.path.realpath(folder)
-    points = [_unescaped(line.split(" ")[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [point for point in points if point == own or point.startswith(own + "/")]
-
-
-def _unescaped(text: str) -> str:
-    """proc(5): space, tab, newline and backslash are octal there."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

@@ -21,8 +21,9 @@ from shoal.model import quantity
 from shoal.model.container import Container
 from shoal.model.pod import Pod
 from shoal.model.volume import EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount
+from shoal.mounts import unmount_below
 from shoal.node_agent.containers import Files, Mount
-from shoal.node_agent.sub_paths import VolumeError, bind_below, unmount_below
+from shoal.node_agent.sub_paths import VolumeError, bind_below
 
 MESSAGE_MAX = 4096
 _MS_NOSUID_NODEV = 6

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from tests.unit.node_agent.test_volumes import a_pod_with
 
+from shoal.errors import Unavailable
+from shoal.mounts import mounted_below, unmount_below
 from shoal.node_agent.containers import Mount
-from shoal.node_agent.sub_paths import VolumeError, mounted_below, open_below, unmount_below
+from shoal.node_agent.sub_paths import VolumeError, open_below
 from shoal.node_agent.volumes import Volumes
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
@@ -50,7 +52,7 @@ def test_a_sub_path_never_leaves_its_volume(tmp_path: Path, below: str) -> None:
 
 @pytest.fixture
 def volumes(tmp_path: Path) -> Iterator[Volumes]:
-    yield Volumes(tmp_path / "pods", shared=True)
+    yield Volumes(tmp_path / "with space" / "pods", shared=True)
     unmount_below(tmp_path)
 
 
@@ -66,7 +68,7 @@ def test_what_is_swapped_after_the_check_is_not_what_the_engine_mounts(volumes: 
     secret.mkdir()
     (secret / "key").write_text("the host's")
     source = Path(mounted(volumes).source)
-    inside = tmp_path / "pods/u1/volumes/v/a"
+    inside = tmp_path / "with space/pods/u1/volumes/v/a"
     (inside / "b/own").write_text("the pod's")
 
     (inside / "b").rename(inside / "c")
@@ -80,7 +82,7 @@ def test_what_is_swapped_after_the_check_is_not_what_the_engine_mounts(volumes: 
 @needs_root
 def test_each_attempt_binds_anew_and_a_file_may_take_a_directorys_place(volumes: Volumes, tmp_path: Path) -> None:
     source = Path(mounted(volumes).source)
-    path = tmp_path / "pods/u1/volumes/v/a/b"
+    path = tmp_path / "with space/pods/u1/volumes/v/a/b"
     path.rmdir()
     path.write_text("a file now")
     assert Path(mounted(volumes, attempt=1).source) == source
@@ -111,7 +113,7 @@ def test_what_cannot_be_unmounted_is_not_removed(
     source = Path(mounted(volumes).source)
     (source / "kept").write_text("x")
     with monkeypatch.context() as stuck:
-        stuck.setattr("shoal.node_agent.sub_paths._libc.umount2", lambda *_: -1)
-        with pytest.raises(VolumeError, match="cannot be unmounted"):
+        stuck.setattr("shoal.mounts._libc.umount2", lambda *_: -1)
+        with pytest.raises(Unavailable, match="cannot be unmounted"):
             volumes.release("u1")
-    assert (tmp_path / "pods/u1/volumes/v/a/b/kept").exists()
+    assert (tmp_path / "with space/pods/u1/volumes/v/a/b/kept").exists()
