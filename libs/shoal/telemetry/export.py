@@ -12,8 +12,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from shoal.telemetry.logs import log
-from shoal.telemetry.trace import EXPORT_EVERY_MS, EXPORT_TIMEOUT_S, QUEUE_SPANS
 
+QUEUE_SPANS = 8192
+EXPORT_EVERY_MS = 1000
+EXPORT_TIMEOUT_S = 5.0
 COMPLAIN_EVERY_S = 60.0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from shoal.telemetry.trace import current, trace_id
+from shoal.telemetry.traceparent import current, trace_id
 
 # structlog imports rich for its tracebacks where rich is installed: 150 ms and 7 MB in each process, for nothing.
 _hidden = "rich" not in sys.modules

@@ -12,12 +12,13 @@ one sentence a minute says so.
 """
 
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from shoal.telemetry.traceparent import CURRENT, TRACEPARENT, new_traceparent
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, Tracer
 
 SHUTDOWN_S = 2.0
-QUEUE_SPANS = 8192
-EXPORT_EVERY_MS = 1000
-EXPORT_TIMEOUT_S = 5.0
 
 # Attributes that have a name of their own here; any other goes out under the name it was given.
 ATTRIBUTES = {
@@ -41,27 +39,8 @@ ATTRIBUTES = {
     "revision": "shoal.revision",
 }
 
-# A later version may add fields: they are not handed on, since what a stranger sent ends up in our headers.
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
-_current: ContextVar[str] = ContextVar("traceparent", default="")
 _tracer: "Tracer | None" = None
 _provider: "TracerProvider | None" = None
-
-
-def new_traceparent() -> str:
-    """A trace that nobody has recorded yet, marked as sampled: whoever records, shall."""
-    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
-
-
-def trace_id(traceparent: str) -> str:
-    """The 32 digits by which Jaeger finds it; "" for what is no traceparent."""
-    found = _TRACEPARENT.fullmatch(traceparent)
-    return found[1] if found else ""
-
-
-def current() -> str:
-    """The traceparent of the innermost `with span(...)` around the caller; "" outside of any. For logs."""
-    return _current.get()
 
 
 def recording() -> bool:
@@ -100,12 +79,12 @@ class Span:
             self._span = None
 
     def __enter__(self) -> Self:
-        self._token = _current.set(self.traceparent)
+        self._token = CURRENT.set(self.traceparent)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         if self._token is not None:
-            _current.reset(self._token)
+            CURRENT.reset(self._token)
             self._token = None
         if exc is not None:
             self.error(exc)
@@ -119,7 +98,7 @@ def span(
     traceparent (a client may send anything) counts as none.
     """
     if _tracer is None:
-        found = _TRACEPARENT.fullmatch(parent)
+        found = TRACEPARENT.fullmatch(parent)
         return Span(f"00-{found[1]}-{found[2]}-{found[3]}" if found else new_traceparent())
     return _recorded(_tracer, name, parent, links, start_ns, attributes)
 
@@ -147,7 +126,7 @@ def _recorded(
 def _context_of(traceparent: str) -> "SpanContext | None":
     from opentelemetry.trace import SpanContext, TraceFlags
 
-    found = _TRACEPARENT.fullmatch(traceparent)
+    found = TRACEPARENT.fullmatch(traceparent)
     if not found:
         return None
     return SpanContext(int(found[1], 16), int(found[2], 16), is_remote=True, trace_flags=TraceFlags(int(found[3], 16)))

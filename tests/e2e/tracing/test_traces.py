@@ -21,7 +21,7 @@ from shoal.client import Client
 from shoal.config import BusConfig
 from shoal.local.lab import Lab
 from shoal.names import MESSAGE_ID, TRACEPARENT
-from shoal.telemetry.trace import new_traceparent, trace_id
+from shoal.telemetry.traceparent import new_traceparent, trace_id
 
 pytestmark = [pytest.mark.xdist_group("traces"), pytest.mark.timeout(300)]
 ARRIVES_S = 20.0

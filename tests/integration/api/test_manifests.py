@@ -27,7 +27,7 @@ from shoal.local.nats_server import NatsServer
 from shoal.model import manifest
 from shoal.names import CURSOR_MANIFESTS, MESSAGE_ID, OUTCOME, TRACEPARENT, ObjectKey, desired
 from shoal.store.store import Store
-from shoal.telemetry.trace import trace_id
+from shoal.telemetry.traceparent import trace_id
 
 BROKEN = sorted((Path(__file__).parents[2] / "data" / "manifests" / "broken").glob("*"))
 

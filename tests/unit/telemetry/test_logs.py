@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from shoal.telemetry import logs, trace
+from shoal.telemetry import logs, trace, traceparent
 from shoal.telemetry.watchdog import watchdog
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -52,10 +52,10 @@ def test_the_trace_is_that_of_the_span_or_the_one_named(capfd: pytest.CaptureFix
     logs.configure("api", {"SHOAL_LOG": "json"})
     with trace.span("admit", parent=PARENT):
         logs.log.info("a")
-        logs.log.info("b", traceparent=(other := trace.new_traceparent()))
+        logs.log.info("b", traceparent=(other := traceparent.new_traceparent()))
     first, second = lines(capfd)
     assert first["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
-    assert second["trace_id"] == trace.trace_id(other)
+    assert second["trace_id"] == traceparent.trace_id(other)
     assert "traceparent" not in second
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from tests.e2e.tracing.receiver import Receiver, receiving
 
-from shoal.telemetry import trace
+from shoal.telemetry import export, trace, traceparent
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"  # the example of W3C Trace Context, section 3.2
 
@@ -47,8 +47,8 @@ def test_with_an_endpoint_it_is() -> None:
 def test_without_an_sdk_the_parent_is_handed_on() -> None:
     with trace.span("admit", parent=PARENT) as s:
         assert s.traceparent == PARENT
-        assert trace.current() == PARENT
-    assert trace.current() == ""
+        assert traceparent.current() == PARENT
+    assert traceparent.current() == ""
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_without_an_sdk_the_parent_is_handed_on() -> None:
 )
 def test_what_is_no_traceparent_begins_a_trace_of_its_own(parent: str) -> None:
     first, second = trace.span("admit", parent=parent), trace.span("admit", parent=parent)
-    assert len(trace.trace_id(first.traceparent)) == 32
-    assert trace.trace_id(first.traceparent) != trace.trace_id(second.traceparent)
+    assert len(traceparent.trace_id(first.traceparent)) == 32
+    assert traceparent.trace_id(first.traceparent) != traceparent.trace_id(second.traceparent)
     assert first.traceparent.endswith("-01")
 
 
@@ -76,7 +76,7 @@ def test_a_later_version_of_traceparent_is_understood() -> None:
 
 
 def test_spans_arrive_with_parent_times_attributes_links_and_errors(collector: Receiver) -> None:
-    wish = trace.new_traceparent()
+    wish = traceparent.new_traceparent()
     began = time.time_ns() - 3_000_000_000
     publish = trace.span("publish", parent=PARENT, start_ns=began, namespace="default", key="desired.pods.default.a")
     with (
@@ -97,7 +97,7 @@ def test_spans_arrive_with_parent_times_attributes_links_and_errors(collector: R
     assert seen["admit"].parent_id == seen["publish"].span_id
     assert seen["admit"].trace_id == seen["publish"].trace_id == PARENT[3:35]
     assert seen["admit"].attributes == {"shoal.revision": 7}  # None is left out
-    assert seen["admit"].links == (trace.trace_id(wish),)
+    assert seen["admit"].links == (traceparent.trace_id(wish),)
     assert seen["admit"].events == ("started", "exception")
     assert seen["admit"].failed
     assert not seen["publish"].failed
@@ -125,7 +125,7 @@ def broken_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_a_collector_that_fails_slows_nothing(broken_endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
     trace.setup("api", {"OTEL_EXPORTER_OTLP_ENDPOINT": broken_endpoint, "OTEL_BSP_SCHEDULE_DELAY": "5"})
     began = time.perf_counter()
-    for _ in range(trace.QUEUE_SPANS + 2000):  # more than the queue holds
+    for _ in range(export.QUEUE_SPANS + 2000):  # more than the queue holds
         with trace.span("write", parent=PARENT):
             pass
     took_s = time.perf_counter() - began
@@ -133,7 +133,7 @@ def test_a_collector_that_fails_slows_nothing(broken_endpoint: str, capfd: pytes
     trace.shutdown()
     stopped_s = time.perf_counter() - stopping
 
-    assert took_s / (trace.QUEUE_SPANS + 2000) < 0.001
+    assert took_s / (export.QUEUE_SPANS + 2000) < 0.001
     assert stopped_s < trace.SHUTDOWN_S + 0.5
     assert capfd.readouterr().err.count("traces.lost") <= 1
 

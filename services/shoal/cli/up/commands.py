@@ -88,6 +88,7 @@ async def _run_example(machine: Machine, progress: Progress) -> _Ran:
     from shoal.client import Client
     from shoal.config import bus_config
     from shoal.telemetry import trace
+    from shoal.telemetry.traceparent import trace_id
 
     manifest = example.text()
     environment = machine.environment()
@@ -103,7 +104,7 @@ async def _run_example(machine: Machine, progress: Progress) -> _Ran:
             address = await example.wait(client, wanted, progress.running)
             progress.done(f"the example runs: {wanted} pods")
             changed = any(result.result != "unchanged" for result in results)
-            return _Ran(trace.trace_id(span.traceparent) if changed else "", address)
+            return _Ran(trace_id(span.traceparent) if changed else "", address)
     finally:
         trace.shutdown()
 
