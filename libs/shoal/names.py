@@ -249,9 +249,6 @@ class Names(msgspec.Struct, frozen=True):
     def state_subject(self, key: str) -> str:
         return f"$KV.{self.state_bucket}.{key}"
 
-    def state_key(self, subject: str) -> str:
-        return subject[len(self.state_bucket) + 5 :]
-
     @property
     def leases_bucket(self) -> str:
         return "leases" if self.prefix == "shoal" else f"{self.prefix}_leases"
@@ -364,7 +361,3 @@ class Names(msgspec.Struct, frozen=True):
     def node_consumer(self, node: str, process: str) -> str:
         """`agent_<node>`, `proxy_<node>`: the one consumer of a process of a node."""
         return f"{process}_{token(node)}"
-
-    def node_of(self, subject: str) -> str:
-        """The node that speaks on a `register|status|heartbeat|watermark|watch` subject (its third token)."""
-        return untoken(subject[len(self.prefix) + 1 :].split(".")[1])

@@ -17,6 +17,7 @@ from shoal import names as n
 from shoal.bus.connection import ERROR_CODE, ERROR_TEXT, Bus, Message, Subscription
 from shoal.errors import BadRequest, Overloaded, ShoalError, to_status
 from shoal.telemetry.lazy import log
+from shoal.wildcards import covers
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -60,15 +61,7 @@ Finished = Callable[[int, str], None]  # nanoseconds it took, the error's text (
 
 def matches(pattern: str, subject: str) -> bool:
     """NATS' wildcards. A literal `*` or `>` in the subject matches nothing: no sender has a right to it."""
-    wanted, tokens = pattern.split("."), subject.split(".")
-    if any(t in ("", "*", ">") for t in tokens):
-        return False
-    if wanted[-1] == ">":
-        wanted = wanted[:-1]
-        if len(tokens) <= len(wanted):
-            return False
-        tokens = tokens[: len(wanted)]
-    return len(wanted) == len(tokens) and all(w in ("*", t) for w, t in zip(wanted, tokens, strict=True))
+    return not any(t in ("", "*", ">") for t in subject.split(".")) and covers(pattern, subject)
 
 
 async def serve(

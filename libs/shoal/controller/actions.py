@@ -243,32 +243,43 @@ def with_metadata(obj: Any, **changed: Any) -> Any:
 
 
 def mark_deleted(stored: Stored[Any], now: float, *, finalizers: tuple[str, ...] = ()) -> Replace:
-    """The first phase of deletion: deletionTimestamp is when the grace ends, and the generation goes up, as in Kubernetes.
-
-    A pod's grace is its own, and 0 where nothing runs (no node has it, or it has finished); other kinds have none.
-    `finalizers` are added to those that are there.
-    """
+    """The first phase of deletion. `finalizers` are added to those that are there."""
     obj = stored.object
-    first = not obj.metadata.deletion_timestamp
-    grace_s = _grace_s(obj) if stored.key.resource == PODS else 0
     added = tuple(f for f in finalizers if f not in obj.metadata.finalizers)
-    return Replace(
-        stored,
-        with_metadata(
-            obj,
-            deletion_timestamp=rfc3339(now + grace_s),
-            deletion_grace_period_seconds=grace_s,
-            generation=obj.metadata.generation + first,
-            finalizers=(*obj.metadata.finalizers, *added),
-        ),
+    grace = grace_s(obj) if stored.key.resource == PODS else 0
+    return Replace(stored, marked(obj, (*obj.metadata.finalizers, *added), grace, rfc3339(now)))
+
+
+def marked(obj: Object, finalizers: tuple[str, ...], grace: int, now: str) -> Object:
+    """With its end: deletionTimestamp is when the grace (s) is over, and the generation goes up, as in Kubernetes.
+
+    A grace period that is running can be shortened, never lengthened; the finalizers can still be changed.
+    """
+    meta = obj.metadata
+    timestamp, seconds, generation = meta.deletion_timestamp, meta.deletion_grace_period_seconds, meta.generation
+    if timestamp is None:
+        timestamp, seconds = rfc3339(unix_seconds(now) + grace), grace
+        generation += 1 if generation else 0  # what has a spec: its end is wanted now
+    elif grace < (seconds or 0):
+        timestamp, seconds = rfc3339(unix_seconds(timestamp) + grace - (seconds or 0)), grace
+    made = msgspec.structs.replace(
+        meta,
+        finalizers=finalizers,
+        deletion_timestamp=timestamp,
+        deletion_grace_period_seconds=seconds or 0,
+        generation=generation,
     )
+    return obj if made == meta else msgspec.structs.replace(obj, metadata=made)
 
 
-def _grace_s(pod: Pod) -> int:
+def grace_s(pod: Any, asked: int | None = None) -> int:
+    """The pod's own, unless another is asked for; 0 where nothing runs (no node has it, or it has finished)."""
     if not pod.spec.node_name or finished(pod):
         return 0
+    if asked is None and (running := pod.metadata.deletion_grace_period_seconds) is not None:
+        return int(running)
     own = pod.spec.termination_grace_period_seconds
-    return DEFAULT_GRACE_S if own is None else own
+    return max(asked if asked is not None else DEFAULT_GRACE_S if own is None else own, 0)
 
 
 def finished(pod: Pod) -> bool:

@@ -11,9 +11,9 @@ recipe is NATS.md section 7; headers are written by hand, since nats-py's `creat
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -68,6 +68,19 @@ class Leadership:
     @property
     def valid(self) -> bool:
         return not self.lost.is_set() and self._clock() < self.valid_until
+
+    async def while_held(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Do this until the lease is lost; it is cancelled then. Raises what it raises."""
+        task = asyncio.create_task(work, name=name)
+        lost = asyncio.create_task(self.lost.wait(), name=f"lost {name}")
+        try:
+            await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in (task, lost):
+                each.cancel()
+            await asyncio.gather(task, lost, return_exceptions=True)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
 
 class _Heard:

@@ -25,7 +25,6 @@ import msgspec
 from shoal.controller.actions import Absent, Confirm, Decision, Emit, Empty, NoEntry, Trace, changes, rfc3339
 from shoal.controller.backoff import Backoff
 from shoal.controller.controller import Controller, Gathering
-from shoal.controller.filters import takes
 from shoal.controller.lease import TTL_S, Leadership, Lease
 from shoal.controller.queue import Queue
 from shoal.controller.waits import Waits
@@ -36,6 +35,7 @@ from shoal.store.records import Change, Entry, Synced
 from shoal.store.view import View
 from shoal.telemetry.logs import log
 from shoal.telemetry.trace import Span, span
+from shoal.wildcards import covers
 
 if TYPE_CHECKING:
     from shoal.bus.connection import Bus
@@ -124,17 +124,10 @@ class Shell:
     async def _serve_term(self, leadership: Leadership) -> None:
         term = Term(self, leadership)
         self.term = term
-        work = asyncio.create_task(term.run(), name=f"term {self.group}")
-        lost = asyncio.create_task(leadership.lost.wait(), name=f"lost {self.group}")
         try:
-            await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+            await leadership.while_held(term.run(), name=f"term {self.group}")
         finally:
             self.term = None
-            for task in (work, lost):
-                task.cancel()
-            await asyncio.gather(work, lost, return_exceptions=True)
-        if not work.cancelled() and (error := work.exception()) is not None:
-            raise error
         log.info("lease.standing_by", group=self.group)
 
 
@@ -305,12 +298,12 @@ class Term:
 
     def _last_seen(self, unit: list[Change], revisions: tuple[int, ...]) -> int:
         """The newest revision of the unit that the watch will show."""
-        shown = (r for c, r in zip(unit, revisions, strict=True) if any(takes(f, c.key) for f in self.shell.filters))
+        shown = (r for c, r in zip(unit, revisions, strict=True) if any(covers(f, c.key) for f in self.shell.filters))
         return max(shown, default=0)
 
     async def _out_of_the_way(self, key: WorkKey, unit: list[Change], conflict: Conflict) -> None:
         expected = next((c.expected for c in unit if c.key == conflict.key), None)
-        if expected is not None and any(takes(f, conflict.key) for f in self.shell.filters):
+        if expected is not None and any(covers(f, conflict.key) for f in self.shell.filters):
             await self.shell.waits.until_moved(conflict.key, expected, MOVED_TIMEOUT_S)
             self.queue.add(key)
         else:

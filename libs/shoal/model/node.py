@@ -8,6 +8,8 @@ from shoal.model.container import Quantities
 from shoal.model.field import MERGE_SET, REQUIRED, TIME, merge_key, one_of
 from shoal.model.meta import Condition, Object, Record, always
 
+RANGE_RESTS_S = 3600  # a removed node's pod range is given to nobody for that long
+
 
 class Taint(Record, frozen=True, kw_only=True):
     key: Annotated[str, REQUIRED] = ""

@@ -17,6 +17,7 @@ from shoal.errors import BadRequest
 from shoal.names import Names
 from shoal.store.reads import Source
 from shoal.store.records import MARKER_TTL_S
+from shoal.wildcards import covers
 from shoal.wire import NodeWatchReply, NodeWatchRequest
 
 _NS = 1_000_000_000
@@ -26,10 +27,6 @@ PULL_BYTES_MAX = 4 << 20
 
 def state_source(names: Names) -> Source:
     return Source(names.state_stream, names.state_subject(""), MARKER_TTL_S)
-
-
-def leases_source(names: Names) -> Source:
-    return Source(names.leases_stream, names.leases_prefix, 60.0)
 
 
 def events_source(names: Names) -> Source:
@@ -106,17 +103,7 @@ async def make_node_consumer(bus: Bus, node: str, process: str, start: int | Non
 def disjoint(filters: Sequence[str]) -> list[str]:
     """Without those that another covers: the server refuses overlapping filters."""
     unique = list(dict.fromkeys(filters))
-    return [f for f in unique if not any(f != other and _covers(other, f) for other in unique)]
-
-
-def _covers(wide: str, narrow: str) -> bool:
-    a, b = wide.split("."), narrow.split(".")
-    for i, part in enumerate(a):
-        if part == ">":
-            return len(b) > i
-        if i >= len(b) or b[i] == ">" or part not in ("*", b[i]):
-            return False
-    return len(a) == len(b)
+    return [f for f in unique if not any(f != other and covers(other, f) for other in unique)]
 
 
 def consumer_config(name: str, subjects: Sequence[str], start: int | None) -> dict[str, Any]:

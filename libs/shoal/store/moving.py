@@ -2,7 +2,7 @@
 
     name (old) ──mirrored──▶ name_copy ──mirrored──▶ name (new)
 
-JetStream refuses to update an async stream to replicas (2.15: err 10052), so that going from one server to three copies
+JetStream refuses to update an async stream to replicas (tried on 2.15), so that going from one server to three copies
 it, by mirrors, which keep sequences, times and headers. Meanwhile nothing can be published to it: whoever tries is not
 answered, and tries again. Each step leaves a state from which any process goes on, and may be done twice; but for the
 removal of the old stream, which only the process does that made the copy (its name is taken then), or one that finds a

@@ -82,9 +82,6 @@ class Store:
         """The events' revision now: where it did not move there is nothing new to read."""
         return await reads.last_revision(self._bus, self._events)
 
-    def watch_events(self, *filters: str, name: str) -> Watch:
-        return Watch(self._bus, name=name, filters=filters, source=self._events)
-
 
 def unchanged(there: Entry | None, change: Put) -> bool:
     """Would this put store the same bytes again? Then leave it out."""

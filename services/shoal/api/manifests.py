@@ -80,22 +80,10 @@ class Manifests:
         while True:
             try:
                 async with lease.hold() as leadership:
-                    await self._until_lost(leadership)
+                    await leadership.while_held(self._work(leadership), name="manifests")
             except Retryable as error:
                 log.info("manifests.pause", why=str(error))
                 await asyncio.sleep(PAUSE_S)
-
-    async def _until_lost(self, leadership: Leadership) -> None:
-        work = asyncio.create_task(self._work(leadership), name="manifests")
-        lost = asyncio.create_task(leadership.lost.wait(), name="lease lost")
-        try:
-            await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (work, lost):
-                task.cancel()
-            await asyncio.gather(work, lost, return_exceptions=True)
-        if not work.cancelled() and (error := work.exception()) is not None:
-            raise error
 
     async def _work(self, leadership: Leadership) -> None:
         """For as long as this process leads; what a former leader still wrote is in the view before anything is read."""

@@ -19,7 +19,6 @@ from shoal.names import HOST_NETWORKS, HOST_UID, NODE_LABELS, RESOURCE_POD_RANGE
 from shoal.wire import RegisterRequest
 
 CLAIM_SPACE = RESOURCE_POD_RANGES
-RANGE_RESTS_S = 3600  # a removed node's range is given to nobody for that long
 AVOID_MAX = 256
 
 _NODE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")

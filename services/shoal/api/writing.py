@@ -14,6 +14,7 @@ from shoal.api.live import Live
 from shoal.controller.actions import Remove, changes, rfc3339
 from shoal.errors import Conflict, Invalid
 from shoal.model.meta import Object
+from shoal.model.node import RANGE_RESTS_S
 from shoal.model.registry import Kind, by_resource, encode
 from shoal.names import ObjectKey, claim, desired
 from shoal.store.records import Change, Put
@@ -93,7 +94,7 @@ def rest(cidr: str, node: str, view: View, now: str) -> list[Change]:
     if entry is None:
         return []
     value = msgspec.json.encode({"node": node, "freed": now})
-    return [Put(name, value, entry.revision, ttl_s=registration.RANGE_RESTS_S)]
+    return [Put(name, value, entry.revision, ttl_s=RANGE_RESTS_S)]
 
 
 def kind_named(resource: str) -> Kind:

@@ -20,7 +20,7 @@ from shoal.controller.actions import (
 )
 from shoal.errors import ShoalError
 from shoal.model.meta import Object
-from shoal.model.node import Node
+from shoal.model.node import RANGE_RESTS_S, Node
 from shoal.model.pod import Pod
 from shoal.model.registry import by_resource
 from shoal.names import (
@@ -35,8 +35,6 @@ from shoal.names import (
     claim,
 )
 from shoal.store.view import NODES, Stored, View
-
-RANGE_RESTS_S = 3600
 
 
 class Removal:

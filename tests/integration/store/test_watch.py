@@ -17,7 +17,7 @@ from shoal.errors import BadRequest
 from shoal.local.nats_server import NatsServer
 from shoal.names import ObjectKey
 from shoal.store import watch as watch_module
-from shoal.store.consumers import RequestedConsumer, make_node_consumer, state_source
+from shoal.store.consumers import RequestedConsumer, events_source, make_node_consumer, state_source
 from shoal.store.records import Delete, Entry, Put, Synced
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams
@@ -402,7 +402,8 @@ async def test_events_can_be_watched(store: Store, bus: Bus) -> None:
     pod = ObjectKey("pods", "default", "web.0")
     subject = bus.names.event(pod, "n1", "Started")
     await store.emit(subject, b"1")
-    async with following(store.watch_events(bus.names.events_in("default"), name="e")) as f:
+    watch = Watch(bus, name="e", filters=[bus.names.events_in("default")], source=events_source(bus.names))
+    async with following(watch) as f:
         await f.synced()
         await store.emit(subject, b"2", traceparent="00-e")
         await store.emit(bus.names.event(ObjectKey("pods", "other", "x"), "n1", "Started"), b"3")

@@ -23,7 +23,6 @@ from shoal.controller.actions import (
     with_metadata,
 )
 from shoal.controller.backoff import Backoff, ceiling_s
-from shoal.controller.filters import takes
 from shoal.controller.waits import Waits
 from shoal.model.meta import ObjectMeta
 from shoal.model.pod import Pod, PodStatus
@@ -31,6 +30,7 @@ from shoal.model.registry import encode
 from shoal.names import ObjectKey, observed
 from shoal.store.records import Delete, Entry, Put, Synced
 from shoal.store.view import Observed, Stored, View, decode_observed
+from shoal.wildcards import covers
 
 KEY = ObjectKey("pods", "default", "web")
 POD = Pod(metadata=ObjectMeta(name="web", namespace="default", uid="u1"))
@@ -79,7 +79,7 @@ def test_a_wait_is_of_the_whole_range_and_starts_anew_after_a_success(steps: lis
     ],
 )
 def test_what_a_filter_takes(filter_: str, key: str, taken: bool) -> None:
-    assert takes(filter_, key) == taken
+    assert covers(filter_, key) == taken
 
 
 # --- actions ----------------------------------------------------------------------------------------------------------------
@@ -124,9 +124,10 @@ def test_each_write_carries_the_revision_it_was_decided_on_and_the_trace_it_has(
 
 
 def test_the_first_mark_of_deletion_raises_the_generation_and_a_later_one_does_not() -> None:
-    view = a_view(DESIRED)
+    view = a_view(Entry(DESIRED.key, encode(with_metadata(POD, generation=1)), 3))
     marked = mark_deleted(stored_in(view), 0.0).object
-    assert marked.metadata.generation == POD.metadata.generation + 1
+    assert marked.metadata.generation == 2
+    assert mark_deleted(stored_in(a_view(DESIRED)), 0.0).object.metadata.generation == 0  # a kind without it
 
     view.apply(Entry(DESIRED.key, encode(marked), 4))
     again = mark_deleted(stored_in(view), 9.0, finalizers=("x.org/y",)).object

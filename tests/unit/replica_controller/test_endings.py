@@ -30,14 +30,14 @@ from shoal.controller.actions import (
 from shoal.controller.rehearse import carry_out
 from shoal.model.meta import ObjectMeta
 from shoal.model.namespace import Namespace, NamespaceSpec, NamespaceStatus
-from shoal.model.node import PodRange
+from shoal.model.node import RANGE_RESTS_S, PodRange
 from shoal.model.pod import BoundPod
 from shoal.model.registry import encode, key_of
 from shoal.names import ObjectKey, claim
 from shoal.replica_controller.delivery import Delivery
 from shoal.replica_controller.garbage import FOREGROUND, ORPHAN, Garbage
 from shoal.replica_controller.namespaces import Namespaces
-from shoal.replica_controller.removal import RANGE_RESTS_S, Removal
+from shoal.replica_controller.removal import Removal
 from shoal.store.records import Delete, Entry, Put
 
 POD = ObjectKey("pods", "default", "web-1")

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from shoal.controller.actions import NOTHING, Decision, Emit, SetStatus, WriteEntry, changes, rfc3339
-from shoal.controller.filters import takes
 from shoal.controller.rehearse import carry_out
 from shoal.model.container import Container, ContainerPort, ResourceRequirements
 from shoal.model.meta import Condition, ObjectMeta
@@ -18,6 +17,7 @@ from shoal.scheduler.asks import Ask, HostPort, ask_of
 from shoal.scheduler.binding import Scheduler
 from shoal.store.records import Entry
 from shoal.store.view import Observed, View
+from shoal.wildcards import covers
 
 NOW = 1_800_000_000.0
 
@@ -274,7 +274,7 @@ def test_a_node_whose_network_is_unavailable_gets_no_pod_until_it_is_back() -> N
         said = Observed(uid="u-n1", status=msgspec.Raw(conditions))
         world.write(observed("n1", record), msgspec.json.encode(said))
 
-    assert any(takes(f, observed("n1", record)) for f in Scheduler.filters)
+    assert any(covers(f, observed("n1", record)) for f in Scheduler.filters)
     say("True")
     world.put(a_pod())
     decision = world.scheduler.decide(pod_key(), world.view, NOW)
