@@ -19,6 +19,7 @@ from tests.e2e.world import (
 
 from shoal import wire
 from shoal.client import Client
+from shoal.errors import BadRequest
 from shoal.local.lab import Lab
 from shoal.model.pod import Pod
 
@@ -339,6 +340,37 @@ async def test_security_context_reaches_the_engine(client: Client, namespace: st
     assert out.split() == ["1000", "2000", "read-only", "CapEff:", "0000000000000000", "NoNewPrivs:", "1"]
 
 
+async def test_each_of_two_broken_images_is_told_of(client: Client, namespace: str) -> None:
+    """By events of its own, and by whoever asks for its log."""
+    broken = [container(name, image=f"127.0.0.1:1/{name}:1", imagePullPolicy="IfNotPresent") for name in ("a", "b")]
+    await apply(client, pod("broken", namespace, *broken))
+    failed = {"ErrImagePull", "ImagePullBackOff"}
+    await until(
+        client,
+        namespace,
+        lambda ps: any(
+            [s.state.waiting.reason in failed for s in p.status.container_statuses if s.state.waiting] == [True, True]
+            for p in ps
+        ),
+    )
+
+    paths = ("spec.containers{a}", "spec.containers{b}")
+    words = ("Failed to pull image", "Error: ErrImagePull")
+
+    async def told() -> dict[str, int]:
+        found = await client.events(namespace, wire.EventsRequest(resource="pods", name="broken"))
+        return {
+            f"{path} {word}": sum(e.involved_object.field_path == path and word in e.message for e in found)
+            for path in paths
+            for word in words
+        }
+
+    await eventually(told, {f"{path} {word}": 1 for path in paths for word in words})
+    for name in ("a", "b"):
+        with pytest.raises(BadRequest, match=rf'"{name}" in pod "broken" is waiting to start: .*pull'):
+            await client.logs(namespace, wire.LogsRequest(name="broken", container=name))
+
+
 async def test_volumes_in_memory_and_from_the_host(lab: Lab, client: Client, namespace: str) -> None:
     host = lab.hosts[0]
     volumes = [
@@ -375,6 +407,8 @@ async def test_the_fallback_sandbox_runs_pods_on_the_engines_own_network(
     lab: Lab, client: Client, namespace: str
 ) -> None:
     host = lab.hosts[-1]
+    # What runs keeps its kind of sandbox: the setting waits for the last pod of the tests before.
+    await until(client, None, lambda ps: all(p.spec.node_name != host for p in ps), patience_s=60)
     await lab.restart(host, "agent", env={"SHOAL_SANDBOX": "engine"})
     try:
         node = msgspec.json.decode(await client.get("nodes", "", host))
