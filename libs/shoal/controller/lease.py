@@ -20,6 +20,7 @@ import msgspec
 from shoal.bus import jetstream
 from shoal.errors import Conflict, ShoalError, Unavailable
 from shoal.names import leader
+from shoal.store.reads import Source, read_from_leader
 from shoal.store.records import Fence, Put
 from shoal.telemetry.logs import log
 
@@ -37,16 +38,6 @@ class _Held(msgspec.Struct):
     """The value of the key and of the token."""
 
     holder: str
-
-
-class _Raw(msgspec.Struct):  # bytes are base64 in JSON: msgspec decodes them
-    seq: int
-    hdrs: bytes = b""
-    data: bytes = b""
-
-
-class _Got(msgspec.Struct):
-    message: _Raw
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -252,19 +243,11 @@ class Lease:
 
     async def _read(self) -> _Seen:
         """Raises: Unavailable."""
+        source = Source(self._bus.names.leases_stream)
         try:
-            data = await jetstream.api(
-                self._bus,
-                f"STREAM.MSG.GET.{self._bus.names.leases_stream}",
-                {"last_by_subj": self._subject},
-                timeout=self._ttl_s / 2,
-            )
+            entry = await read_from_leader(self._bus, source, self._subject, timeout=self._ttl_s / 2)
         except jetstream.ApiError as error:
-            if error.err_code == jetstream.MESSAGE_NOT_FOUND:
-                return _Seen("", 0)
             raise Unavailable(f"the lease of {self.group}: {error}") from error
-        message = msgspec.json.decode(data, type=_Got).message
-        headers = message.hdrs.decode(errors="replace")
-        if jetstream.OPERATION in headers or jetstream.MARKER_REASON in headers:
-            return _Seen("", message.seq)
-        return _Seen(msgspec.json.decode(message.data, type=_Held).holder, message.seq)
+        if entry is None or entry.value is None:
+            return _Seen("", entry.revision if entry is not None else 0)
+        return _Seen(msgspec.json.decode(entry.value, type=_Held).holder, entry.revision)

@@ -128,10 +128,11 @@ class _LeaderAnswer(msgspec.Struct):
     message: _LeaderMessage
 
 
-async def read_from_leader(bus: Bus, source: Source, key: str) -> Entry | None:
-    """`read_one`, answered by the stream's leader: every acknowledged write is in it."""
+async def read_from_leader(bus: Bus, source: Source, key: str, *, timeout: float = js.API_TIMEOUT_S) -> Entry | None:
+    """`read_one`, answered by the stream's leader: every acknowledged write is in it. Raises: Unavailable, js.ApiError."""
+    body = {"last_by_subj": source.subject(key)}
     try:
-        data = await js.api(bus, f"STREAM.MSG.GET.{source.stream}", {"last_by_subj": source.subject(key)})
+        data = await js.api(bus, f"STREAM.MSG.GET.{source.stream}", body, timeout=timeout)
     except js.ApiError as error:
         if error.err_code == js.MESSAGE_NOT_FOUND:
             return None
