@@ -21,6 +21,8 @@ from shoal import names
 from shoal.errors import Unavailable
 from shoal.local.engine import path_env
 from shoal.local.engine_client import EngineClient
+from shoal.net.links import delete_link
+from shoal.net.netlink import Netlink
 
 BRIDGE = re.compile(r"shoal[0-9a-f]{8}")
 TABLE = re.compile(r"shoal_[0-9a-f]{8}")
@@ -54,17 +56,37 @@ def _within(subnet: str, cidr: str) -> bool:
 def network(cluster_cidr: str, node: str) -> None:
     cidr = IPv4Network(cluster_cidr)
     for bridge in own_bridges(cluster_cidr):
-        for port in _json("ip", "-json", "link", "show", "master", bridge):
-            _run("ip", "link", "del", port["ifname"])
-        _run("ip", "link", "del", bridge)
+        remove_bridge(bridge)
     for table in TABLE.findall(_run("nft", "list", "tables", "ip")):
         if str(cidr) in _run("nft", "list", "table", "ip", table):
-            _run("nft", "delete", "table", "ip", table)
+            remove_table(table)
     _run("ip", "route", "flush", "root", str(cidr))
+    remove_jumps(node)
+
+
+def remove_bridge(name: str) -> None:
+    """With the links on it."""
+    with Netlink() as host:
+        bridge = host.link(name)
+        if bridge is None:
+            return
+        for link in host.links():
+            if link.master == bridge.index:
+                host.send(delete_link(index=link.index))
+        host.send(delete_link(name=name))
+
+
+def remove_table(name: str) -> None:
+    _run("nft", "delete", "table", "ip", name)
+
+
+def remove_jumps(node: str, *, only: str = "") -> None:
+    """The rules with that node's mark, and the chains that they lead to. `only`: this chain alone."""
     for rule, chain in jumps(_run("iptables", "-w", "5", "-S"), node):
-        _run("iptables", "-w", "5", *rule)
-        _run("iptables", "-w", "5", "-F", chain)
-        _run("iptables", "-w", "5", "-X", chain)
+        if only in ("", chain):
+            _run("iptables", "-w", "5", *rule)
+            _run("iptables", "-w", "5", "-F", chain)
+            _run("iptables", "-w", "5", "-X", chain)
 
 
 def bridges(addresses: Iterable[dict[str, Any]], cidr: IPv4Network) -> list[str]:

@@ -9,14 +9,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 import msgspec
 
 from shoal.errors import ShoalError, Unavailable
-from shoal.net import namespace, nft, nft_text
+from shoal.local import sweep
+from shoal.net import namespace, nft
 from shoal.net.links import delete_link
 from shoal.net.netlink import Netlink
 from shoal.net.plumbing import Plumbing, ensure_bridge, plumb
@@ -34,12 +34,16 @@ class Marks(msgspec.Struct, frozen=True):
     bridge: str
     table: str
     chain: str
-    comment: str
+    node: str
+
+    @property
+    def comment(self) -> str:
+        return f"shoal node {self.node}"
 
 
 def marks(cluster_uid: str, node: str) -> Marks:
     digest = hashlib.blake2b(f"{cluster_uid}/{node}".encode(), digest_size=4).hexdigest()
-    return Marks(f"shoal{digest[:8]}", f"shoal_{digest}", f"SHOAL-{digest}", f"shoal node {node}")
+    return Marks(f"shoal{digest[:8]}", f"shoal_{digest}", f"SHOAL-{digest}", node)
 
 
 def link_name(uid: str) -> str:
@@ -258,18 +262,14 @@ async def _iptables(*arguments: str) -> tuple[int, str]:
 
 
 async def remove_all(node_marks: Marks) -> None:
-    """Everything that `open_network` made, for a node that is taken away. What is not there is no error."""
-    with suppress(ShoalError):
-        await nft.apply(nft_text.delete_table("ip", node_marks.table))
-    with suppress(ShoalError):
-        for home in ("DOCKER-USER", "FORWARD"):
-            await _iptables("-D", home, "-m", "comment", "--comment", node_marks.comment, "-j", node_marks.chain)
-        await _iptables("-F", node_marks.chain)
-        await _iptables("-X", node_marks.chain)
-    with Netlink() as host:
-        bridge = host.link(node_marks.bridge)
-        if bridge is not None:
-            for link in host.links():
-                if link.master == bridge.index:
-                    host.send(delete_link(index=link.index))
-            host.send(delete_link(name=node_marks.bridge))
+    """Everything that `open_network` made, for a node that is taken away. What is not there is no error.
+
+    Raises: NetlinkError, OSError.
+    """
+
+    def remove() -> None:
+        sweep.remove_table(node_marks.table)
+        sweep.remove_jumps(node_marks.node, only=node_marks.chain)
+        sweep.remove_bridge(node_marks.bridge)
+
+    await asyncio.get_running_loop().run_in_executor(None, remove)
