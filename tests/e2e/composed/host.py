@@ -61,7 +61,7 @@ def host(directory: Path) -> Iterator[Host]:
         keeper = _started(stack, engine.keeper(spec, program="keeper"), directory)
         stack.callback(engine.clear, spec, data=False)
         until(spec.ready_file.exists, "the host's namespaces")
-        _plumb(stack, number, keeper.pid)
+        plumb(stack, number, keeper.pid)
         _share_state(stack, directory, keeper.pid)
         program = engine.engine(spec, keeper.pid, program="engine", needs=[])
         subprocess.run(program.prepare, check=True, timeout=30)
@@ -87,7 +87,7 @@ def _started(stack: ExitStack, program: Program, directory: Path) -> "subprocess
     return process
 
 
-def _plumb(stack: ExitStack, number: int, pid: int) -> None:
+def plumb(stack: ExitStack, number: int, pid: int) -> None:
     """A link to the machine, and masquerade there, as long as the host lives."""
     link, net = f"{LINKS}{number}", ipaddress.ip_network((int(NETS[0]) + 4 * number, 30))
     outside, inside = (str(a) for a in net.hosts())
