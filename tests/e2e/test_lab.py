@@ -163,12 +163,21 @@ async def test_labs_beside_each_other_do_not_meet_and_down_leaves_nothing(machin
     )
     assert "unreachable" in code
 
+    assert "h1 is cut off" in await machine.shoal("lab", "cut", "1", "--name", "two")
+    assert "h1 is plugged in" in await machine.shoal("lab", "heal", "h1", "--name", "two")
+    killed = await machine.shoal("lab", "kill", "control", "scheduler", "--no-restart", "--name", "two")
+    assert "scheduler was killed; it is down until `shoal lab restart control scheduler`" in killed
+    restarted = await machine.shoal("lab", "restart", "control", "scheduler", "--name", "two")
+    assert "scheduler was restarted and is ready" in restarted
+
     await machine.shoal("lab", "down", "--name", "one")
+    assert "there is no lab one (two); nothing was done" in await machine.shoal("lab", "down", "--name", "one")
     assert "h1" in await in_lab(machine, "two", "get", "nodes")
     listed = await machine.shoal("lab", "list")
     assert "two" in listed
     assert "one" not in listed
     await machine.shoal("lab", "down")
+    assert "no lab is here; nothing was done" in await machine.shoal("lab", "down")
     assert await machine.state() == before
 
 

@@ -80,7 +80,22 @@ async def test_up_again_restarts_nothing_and_what_is_kept_comes_back(machine: Pr
 
 
 async def test_env_points_any_client_at_it(machine: Private) -> None:
-    await machine.shoal("up", "--no-example")
+    occupy = "import socket; s = socket.create_server(('127.0.0.1', 4222)); print(flush=True); input()"
+    taken = await asyncio.create_subprocess_exec(
+        *machine.command(sys.executable, "-c", occupy), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert taken.stdout is not None
+    assert await taken.stdout.readline() == b"\n"
+    shown = await machine.shoal("up", "--no-example")
+    await taken.communicate(b"\n")
+    assert f"4222 is taken; NATS listens on {record(machine).port}" in shown
+    earlier = {"DOCKER_HOST": f"unix://{machine.directory}/labs/lab/h1/docker.sock"}
+    earlier["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://198.18.0.1:4318"
+    again = await machine.run(
+        "sh", "-c", f'eval "$({SHOAL} env)"; echo "$DOCKER_HOST" "$OTEL_EXPORTER_OTLP_ENDPOINT"', env=earlier
+    )
+    assert again.split()[0] == f"unix://{record(machine).socket}"
+    assert "198.18" not in again
     lines = (await machine.shoal("env")).splitlines()
 
     assert f"export NATS_URL=nats://127.0.0.1:{record(machine).port}" in lines
@@ -217,9 +232,15 @@ async def test_a_range_that_a_store_depends_on_is_not_changed_in_silence(machine
 async def test_in_the_foreground_logs_are_shown_and_sigint_ends_it_all(machine: Private) -> None:
     before = await machine.state()
     process = await asyncio.create_subprocess_exec(
-        *machine.command(SHOAL, "up", "--no-example", "--foreground"), env=machine.env, stdout=asyncio.subprocess.PIPE
-    )
+        *machine.command(SHOAL, "up", "--no-example", "--foreground"), env=machine.env,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while b"attached: " not in (line := await process.stderr.readline()):
+            assert line
+    assert b"Ctrl-C stops the cluster" in line
     async with asyncio.timeout(60):
         while b"api " not in (line := await process.stdout.readline()) or b"ready" not in line:
             assert line
