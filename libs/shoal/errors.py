@@ -43,6 +43,15 @@ class ShoalError(Exception):
         return f"{where}{self.message}{what}"
 
 
+def only_error(group: BaseExceptionGroup[BaseException]) -> ShoalError | None:
+    """The one error of ours that ended a process, if that is all there was."""
+    ours, others = group.split(ShoalError)
+    found: BaseException | None = None if others is not None else ours
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, ShoalError) else None
+
+
 def first_sentence(error: BaseException) -> str:
     """What went wrong, for a person: of a task group the first error in it, not that there was one."""
     while isinstance(error, BaseExceptionGroup):

@@ -18,7 +18,7 @@ from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.network import Marks, PodNetwork, open_network, remove_all
 from shoal.node_agent.runtime import pause
 from shoal.node_agent.runtime.engine import Engine
-from shoal.node_agent.runtime.port import RUNNING, SANDBOX, EngineInfo
+from shoal.node_agent.runtime.port import RUNNING, SANDBOX, EngineInfo, Runtime
 from shoal.telemetry.logs import log
 
 FAST, ENGINE = "fast", "engine"
@@ -65,6 +65,14 @@ async def open_sandboxes(
             await remove_all(node_marks)
     await runtime.ensure_network(node_marks.bridge, _engine_network(addresses))
     return Sandboxes(engine_network=node_marks.bridge, kept=kept)
+
+
+async def ensure_image(runtime: Runtime, engine: EngineInfo, architecture: str) -> str:
+    """The sandbox's image is there; its name. `architecture`: of the host, as images have it."""
+    reference, archive = pause.image(engine.architecture)
+    if await runtime.image(reference) is None:
+        await runtime.import_image(reference, archive, platform=f"linux/{architecture}")
+    return reference
 
 
 async def kind_that_runs(runtime: Engine, bridge: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from shoal import names
 from shoal.bus.connection import Bus, connect
 from shoal.bus.rpc import serve as serve_requests
-from shoal.errors import NotFound, Retryable, ShoalError
+from shoal.errors import NotFound, Retryable, ShoalError, only_error
 from shoal.local.notify import ready
 from shoal.model.pod import BoundPod
 from shoal.names import ObjectKey
@@ -28,7 +28,6 @@ from shoal.node_agent.lifecycle import group
 from shoal.node_agent.network import PodNetwork, link_name, marks
 from shoal.node_agent.node import Node, at_once
 from shoal.node_agent.reporter import Reporter
-from shoal.node_agent.runtime import pause
 from shoal.node_agent.runtime.engine import Engine
 from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import (
@@ -42,7 +41,7 @@ from shoal.node_agent.runtime.port import (
     Listed,
     Lost,
 )
-from shoal.node_agent.sandboxes import ENGINE, FAST, open_sandboxes, why_apart
+from shoal.node_agent.sandboxes import ENGINE, FAST, ensure_image, open_sandboxes, why_apart
 from shoal.node_agent.sessions import Sessions
 from shoal.node_agent.turns import Turns
 from shoal.node_agent.volumes import Volumes
@@ -65,18 +64,9 @@ async def serve(config: AgentConfig) -> None:
     try:
         await _serve(config)
     except BaseExceptionGroup as group:
-        if (error := _sentence(group)) is not None:
+        if (error := only_error(group)) is not None:
             raise error from group
         raise
-
-
-def _sentence(group: BaseExceptionGroup[BaseException]) -> ShoalError | None:
-    """The one error of ours that ended the process, if that is all there was."""
-    ours, others = group.split(ShoalError)
-    found: BaseException | None = None if others is not None else ours
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found if isinstance(found, ShoalError) else None
 
 
 async def _serve(config: AgentConfig) -> None:
@@ -180,11 +170,7 @@ class Agent:
             tasks.create_task(self._sessions(), name="sessions")
 
     async def _sandbox_image(self) -> None:
-        reference, archive = pause.image(self.node.engine.architecture)
-        if await self.runtime.image(reference) is None:
-            architecture = self.host.architecture
-            await self.runtime.import_image(reference, archive, platform=f"linux/{architecture}")
-        self.node.sandbox_image = reference
+        reference = self.node.sandbox_image = await ensure_image(self.runtime, self.node.engine, self.host.architecture)
         if self.network is None and not why_apart(self.config, self.node.engine):
             self.node.volumes.shared = await self.runtime.sees(self.config.state, reference)
 
