@@ -34,13 +34,14 @@ async def _run(*arguments: str, text: str = "") -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
             program,
             *arguments,
-            stdin=asyncio.subprocess.PIPE,
+            # No pipe for nothing: one that ends before the pipe is opened breaks uvloop's.
+            stdin=asyncio.subprocess.PIPE if text else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
         raise Unavailable(f"nft cannot be run: {error}") from error
-    _, said = await process.communicate(text.encode())
+    _, said = await process.communicate(text.encode() or None)
     return process.returncode or 0, said.decode(errors="replace").strip()
 
 

@@ -49,3 +49,10 @@ async def test_without_it_one_sentence_says_so(directory: Path) -> None:
         await nft.apply("")
     with pytest.raises(Unavailable, match="nft is not installed"):
         await nft.has_table("ip", "x")
+
+
+async def test_a_question_has_no_input(directory: Path) -> None:
+    """A pipe that its process has left before it is opened is an error of the event loop's."""
+    put(directory, f"readlink /proc/$$/fd/0 > {directory}/input")
+    await nft.has_table("ip", "x")
+    assert (directory / "input").read_text() == "/dev/null\n"
