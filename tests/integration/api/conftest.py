@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.integration.starting import started, stopped
 
 from shoal.api.manifests import GROUP
 from shoal.api.service import Settings, serve
@@ -25,22 +26,12 @@ async def start_api(bus: Bus) -> AsyncIterator[StartApi]:
     tasks: list[asyncio.Task[None]] = []
 
     async def start(settings: Settings = SETTINGS, **how: Any) -> "asyncio.Task[None]":
-        ready = asyncio.Event()
-        task = asyncio.create_task(serve(bus.config, settings, on_ready=ready.set, **how), name="api")
+        task = await started(lambda ready: serve(bus.config, settings, on_ready=ready, **how), name="api")
         tasks.append(task)
-        waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if task.done():
-            task.result()
         return task
 
     yield start
-    for task in tasks:
-        task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Exception):
-            raise result
+    await stopped(tasks)
 
 
 @pytest_asyncio.fixture

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest_asyncio
+from tests.integration.starting import started, stopped
 
 from shoal.bus.connection import Bus, connect
 from shoal.controller.controller import Controller
@@ -23,20 +25,10 @@ async def start(bus: Bus) -> AsyncIterator[Start]:
 
         async def begin(controllers: Sequence[Controller], group: str, **how: Any) -> "asyncio.Task[None]":
             own = await stack.enter_async_context(connect(bus.config, name=group))
-            ready = asyncio.Event()
-            work = run(controllers, bus=own, store=Store(own), group=group, on_ready=ready.set, **how)
-            task = asyncio.create_task(work, name=f"shell {group}")
+            work = partial(run, controllers, bus=own, store=Store(own), group=group, **how)
+            task = await started(lambda ready: work(on_ready=ready), name=f"shell {group}")
             tasks.append(task)
-            waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            if task.done():
-                task.result()
             return task
 
         yield begin
-        for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                raise result
+        await stopped(tasks)
