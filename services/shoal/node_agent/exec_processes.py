@@ -8,12 +8,15 @@ that no process of anybody else has it, whatever pids mean where the engine runs
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 MARK = "SHOAL_SESSION"
 LOOKS = 20  # each look kills all it finds; what was forked meanwhile is found by the next
+QUIET_LOOKS = 2  # one that is just beginning another program shows no environment
+PAUSE_S = 0.02
 
 
 def new_mark() -> str:
@@ -23,14 +26,17 @@ def new_mark() -> str:
 def end_marked(mark: str) -> int:
     """Kill every process with this mark, and all below them; how many. Reads all of /proc: call it in a thread."""
     ended = set[int]()
+    quiet = 0
     for _ in range(LOOKS):
         found = _marked(mark) - ended
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if not found:
-            break
         ended |= found
+        quiet = 0 if found else quiet + 1
+        if quiet == QUIET_LOOKS:
+            break
+        time.sleep(PAUSE_S)
     return len(ended)
 
 

@@ -69,7 +69,10 @@ async def test_nothing_of_an_exec_outlives_its_session(
         async def only_its_own() -> bool:
             return processes(host, container) == before
 
-        await until(only_its_own, within=20)
+        try:
+            await until(only_its_own, within=20)
+        except TimeoutError:
+            raise AssertionError(f"left: {processes(host, container) - before}") from None
     finally:
         sweeping.cancel()
         await made.close()
