@@ -12,7 +12,7 @@ import aiodocker
 import msgspec
 
 from shoal import names, wire
-from shoal.bus.connection import connect
+from shoal.bus.connecting import connect
 from shoal.client import Client
 from shoal.config import BusConfig
 from shoal.local.lab import Lab

@@ -75,7 +75,7 @@ def bus_config(lab: Lab) -> BusConfig:
 @pytest.fixture
 async def client(bus_config: BusConfig) -> AsyncIterator[Any]:
     """`shoal.client.Client`, as admin."""
-    from shoal.bus.connection import connect
+    from shoal.bus.connecting import connect
     from shoal.client import Client
 
     async with connect(bus_config, name="e2e") as bus:

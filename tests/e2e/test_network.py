@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.conftest import PREFIX, owned, require_lab
 from tests.e2e.world import apply, container, count_running, eventually, pod, run_in, until
 
-from shoal.bus.connection import connect
+from shoal.bus.connecting import connect
 from shoal.client import Client
 from shoal.config import BusConfig
 from shoal.errors import Unavailable

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from shoal.bus import jetstream as js
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.config import BusConfig
 from shoal.local.nats_server import NatsServer
 from shoal.names import Names

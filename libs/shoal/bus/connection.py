@@ -9,20 +9,18 @@ import asyncio
 import itertools
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
 
 from shoal import names as n
-from shoal.bus.client import Msg, NatsClient, nats_errors, pick_server
-from shoal.config import BusConfig, without_password
+from shoal.bus.client import Msg, NatsClient, nats_errors
+from shoal.config import BusConfig
 from shoal.errors import (
     BadRequest,
     Forbidden,
-    Invalid,
     ShoalError,
     Status,
     TooLarge,
@@ -37,9 +35,6 @@ T = TypeVar("T")
 ERROR_TEXT = "Nats-Service-Error"  # the headers of NATS' services, so that `nats micro` understands our errors
 ERROR_CODE = "Nats-Service-Error-Code"
 
-PING_EVERY_S = 2  # a connection that is cut off is noticed after three of these
-CONNECT_TIMEOUT_S = 2
-CONNECT_ONCE_S = 5.0
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 STOP_TIMEOUT_S = 5.0
 
@@ -136,7 +131,7 @@ class Subscription:
 
 
 class Bus:
-    """See the module. Made by `connect`, which also ends it.
+    """See the module. Made by `connecting.connect`, which also ends it.
 
     `connected` is set while NATS can be reached; `epoch` counts connections (a watch must list anew when it changes).
     `nc` is for the store alone.
@@ -300,7 +295,9 @@ class Bus:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("bus.task_failed", task=task.get_name(), exc_info=error)
 
-    async def _start(self) -> None:
+    # What `connect` calls:
+
+    async def start(self) -> None:
         async def arrived(message: Msg) -> None:
             inbox = self._inboxes.get(message.subject.rpartition(".")[2])
             if inbox is not None:  # else its asker has given up
@@ -308,9 +305,9 @@ class Bus:
 
         self._inbox_subject = self.nc.new_inbox()
         await self.nc.subscribe(f"{self._inbox_subject}.*", cb=arrived, pending_msgs_limit=0, pending_bytes_limit=0)
-        self._state(connected=True)
+        self.turned(connected=True)
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -318,7 +315,7 @@ class Bus:
         with suppress(nats_errors.Error, OSError):
             await self.nc.close()
 
-    def _refused(self, error: Exception) -> bool:
+    def refused(self, error: Exception) -> bool:
         """Was it a right that the credential lacks? Then whoever waits for it is told at once, and the log."""
         found = _VIOLATION.search(str(error))
         if found is None:
@@ -336,7 +333,8 @@ class Bus:
                 inbox.fail(_not_heard(inbox.asked, self._inbox_subject))
         return True
 
-    def _state(self, *, connected: bool) -> None:
+    def turned(self, *, connected: bool) -> None:
+        """The connection is there, or is not."""
         if connected:
             self.epoch += 1
             self.connected.set()
@@ -348,113 +346,6 @@ class Bus:
                 inbox.fail(lost)
         for callback in self.on_state:
             callback(connected)
-
-
-@asynccontextmanager
-async def connect(config: BusConfig, *, name: str, wait: bool = True) -> AsyncIterator[Bus]:
-    """Connect as `name` (seen in NATS' monitoring), and stay connected until the block ends.
-
-    `wait`: for as long as no server answers, wait and say so once; else raise Unavailable after a try or two.
-
-    Raises: Invalid for a credentials file or a CA that cannot be used.
-    """
-    _check_creds(config)
-    tls = _tls(config)
-    nc = NatsClient()
-    bus = Bus(config, nc)
-    waiting = _SayOnce(config)
-
-    async def on_error(error: Exception) -> None:
-        if not bus.epoch:
-            waiting.failed(error)
-        elif not bus._refused(error):  # noqa: SLF001
-            log.debug("bus.error", error=str(error))
-
-    async def on_disconnect() -> None:
-        if not nc.is_closed:
-            log.warning("bus.disconnected", servers=config.shown_servers)
-        bus._state(connected=False)  # noqa: SLF001
-
-    async def on_reconnect() -> None:
-        log.info("bus.reconnected", server=without_password(nc.connected_url.netloc) if nc.connected_url else "")
-        bus._state(connected=True)  # noqa: SLF001
-
-    with translated(f"NATS at {config.shown_servers}", refused=lambda: waiting.refused):
-        async with asyncio.timeout(None if wait else CONNECT_ONCE_S):
-            await nc.connect(
-                list(config.servers),
-                name=name,
-                error_cb=on_error,
-                disconnected_cb=on_disconnect,
-                reconnected_cb=on_reconnect,
-                max_reconnect_attempts=-1 if wait else 1,
-                reconnect_time_wait=0.25,  # type: ignore[arg-type]
-                reconnect_to_server_handler=pick_server,
-                connect_timeout=CONNECT_TIMEOUT_S,
-                ping_interval=PING_EVERY_S,
-                inbox_prefix=config.inbox_prefix,
-                user_credentials=config.creds,
-                tls=tls,
-            )
-        nc.options["max_reconnect_attempts"] = -1
-        await bus._start()  # noqa: SLF001
-    try:
-        yield bus
-    finally:
-        await bus._stop()  # noqa: SLF001
-
-
-class _SayOnce:
-    """`refused`: a server answered last, and would not have the credential."""
-
-    def __init__(self, config: BusConfig) -> None:
-        self._config = config
-        self._said = False
-        self.refused = False
-
-    def failed(self, error: Exception) -> None:
-        self.refused = "authorization" in str(error).lower() or "authentication" in str(error).lower()
-        if not self._said:
-            self._said = True
-            log.warning("bus.waiting_for_nats", servers=self._config.shown_servers, error=str(error))
-
-
-def _check_creds(config: BusConfig) -> None:
-    """nats-py reads the file at each connect, for ever if it has no end that it knows. Raises: Invalid."""
-    if config.creds is None:
-        return
-    import nkeys
-
-    try:
-        with open(config.creds, "rb") as file:  # noqa: PTH123  (as config.py)
-            lines = [line.strip() for line in file]
-        jwt, seed = (_line_after(mark, lines) for mark in (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"))
-        nkeys.from_seed(bytearray(seed)).wipe()
-    except OSError as error:
-        raise Invalid(f"{config.creds} cannot be read: {error.strerror}", path="NATS_CREDS") from None
-    except (ValueError, nkeys.NkeysError):
-        jwt = b""
-    if not jwt:
-        raise Invalid(f"{config.creds} is no credentials file (a user's JWT and nkey seed)", path="NATS_CREDS")
-
-
-def _line_after(mark: bytes, lines: Sequence[bytes]) -> bytes:
-    """b"" if there is none."""
-    return next((after for line, after in pairwise(lines) if mark in line), b"")
-
-
-def _tls(config: BusConfig) -> Any:
-    """The CA signs servers only: a client checks the chain, not the name. Raises: Invalid."""
-    if config.ca is None:
-        return None
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=config.ca)
-    except OSError as error:  # also ssl.SSLError
-        raise Invalid(f"{config.ca} is no certificate of a CA: {error.strerror or error}", path="NATS_CA") from None
-    context.check_hostname = False
-    return context
 
 
 def as_message(message: Msg) -> Message:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 async def serve(controllers: "Sequence[Controller]", config: BusConfig, *, process: str, group: str) -> None:
     """Run until cancelled. Makes the streams if nobody did, says `ready` once the view is whole."""
-    from shoal.bus.connection import connect
+    from shoal.bus.connecting import connect
     from shoal.controller.shell import run
     from shoal.local.notify import ready
     from shoal.store.store import Store

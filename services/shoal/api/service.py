@@ -17,7 +17,8 @@ from shoal.api.nodes import Nodes
 from shoal.api.sessions import Sessions
 from shoal.api.verbs import Verbs
 from shoal.api.writing import Clock, Writer
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.bus.rpc import Handler, MicroService, Request, decode
 from shoal.bus.rpc import serve as answer
 from shoal.config import BusConfig

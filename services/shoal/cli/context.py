@@ -71,7 +71,7 @@ class Context:
         if self._cluster is not None:
             yield self._cluster
             return
-        from shoal.bus.connection import connect
+        from shoal.bus.connecting import connect
         from shoal.client import Client
         from shoal.config import bus_config
         from shoal.telemetry.lazy import silence

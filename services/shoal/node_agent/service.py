@@ -11,7 +11,8 @@ from contextlib import aclosing, suppress
 import msgspec
 
 from shoal import names
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.bus.rpc import serve as serve_requests
 from shoal.errors import NotFound, Retryable, ShoalError, only_error
 from shoal.local.notify import ready

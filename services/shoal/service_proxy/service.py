@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from shoal import names
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.config import BusConfig
 from shoal.errors import NotFound, Retryable
 from shoal.local.notify import ready

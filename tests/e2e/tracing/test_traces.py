@@ -16,7 +16,7 @@ from tests.e2e.tracing.shape import ORDER, SLACK_NS, by_pod, faults, way_up
 from tests.e2e.world import count_running, manifest, pod, replicaset, until
 
 from shoal import wire
-from shoal.bus.connection import connect
+from shoal.bus.connecting import connect
 from shoal.client import Client
 from shoal.config import BusConfig
 from shoal.local.lab import Lab

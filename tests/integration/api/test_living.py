@@ -12,7 +12,8 @@ from tests.integration.api.test_manifests import a_process
 
 from shoal import wire
 from shoal.api.service import serve
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.client import Client
 from shoal.config import BusConfig
 from shoal.errors import ShoalError

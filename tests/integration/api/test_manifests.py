@@ -526,7 +526,7 @@ async def test_a_message_that_kills_its_reader_is_refused_in_the_end(bus: Bus, c
 
 async def test_a_server_killed_and_restarted_loses_no_acknowledged_manifest(own_server: NatsServer) -> None:
     from shoal.api.service import serve
-    from shoal.bus.connection import connect
+    from shoal.bus.connecting import connect
     from shoal.config import BusConfig
 
     config = BusConfig(servers=(own_server.url,))

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from shoal.bus.connection import Bus, Message, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus, Message
 from shoal.config import BusConfig
 from shoal.errors import Invalid, TooLarge, Unavailable
 from shoal.local.nats_server import NatsServer

@@ -15,7 +15,7 @@ import nkeys
 import pytest
 from nacl.signing import SigningKey
 
-from shoal.bus.connection import connect
+from shoal.bus.connecting import connect
 from shoal.config import BusConfig
 from shoal.errors import Forbidden, Invalid, Unanswered, Unavailable
 from shoal.local import nats_server

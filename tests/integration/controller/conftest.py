@@ -9,7 +9,8 @@ from typing import Any
 import pytest_asyncio
 from tests.integration.starting import started, stopped
 
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.controller.controller import Controller
 from shoal.controller.shell import run
 from shoal.store.store import Store

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.config import BusConfig
 from shoal.controller.actions import NOTHING, Absent, Decision, EraseEntry, WriteEntry
 from shoal.controller.lease import Lease

@@ -19,7 +19,8 @@ from shoal import names
 from shoal.api.service import Settings
 from shoal.api.service import serve as serve_api
 from shoal.bus import jetstream as js
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.config import BusConfig
 from shoal.local.nats_server import NatsServer
 from shoal.model.node import Node

@@ -21,7 +21,8 @@ from shoal import wire
 from shoal.api.service import Settings
 from shoal.api.service import serve as serve_api
 from shoal.bus import jetstream as js
-from shoal.bus.connection import Bus, Message, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus, Message
 from shoal.client import Client
 from shoal.config import BusConfig
 from shoal.local.nats_server import NatsServer

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.config import BusConfig
 from shoal.errors import Conflict, Deposed, Unavailable
 from shoal.local.nats_server import NatsServer

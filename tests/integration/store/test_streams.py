@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from shoal.bus import jetstream as js
-from shoal.bus.connection import Bus, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus
 from shoal.config import BusConfig
 from shoal.errors import Overloaded, Unavailable
 from shoal.names import Names, ObjectKey

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from shoal.bus import jetstream as js
-from shoal.bus.connection import Bus, Inbox, connect
+from shoal.bus.connecting import connect
+from shoal.bus.connection import Bus, Inbox
 from shoal.bus.rpc import Request, decode, serve
 from shoal.config import BusConfig
 from shoal.errors import BadRequest

@@ -140,7 +140,7 @@ def test_no_hot_verb_imports_what_is_slow() -> None:
     code = (
         "import sys\n"
         "import shoal.cli.__main__; from shoal.cli.loading import load\n"
-        "import shoal.cli.context, shoal.bus.connection, shoal.client\n"
+        "import shoal.cli.context, shoal.bus.connecting, shoal.client\n"
         "for verb in ('get', 'apply', 'logs'): load(verb, verb)\n"
         "slow = {'rich', 'yaml', 'cyclopts', 'aiohttp', 'attr', 'typing_extensions', 'opentelemetry', 'uvloop', 'hypothesis'}\n"
         "print(sorted(slow & set(sys.modules)))\n"

@@ -83,7 +83,7 @@ class _Ran(NamedTuple):
 
 async def _run_example(machine: Machine, progress: Progress) -> _Ran:
     """Apply it and wait until it runs."""
-    from shoal.bus.connection import connect
+    from shoal.bus.connecting import connect
     from shoal.cli.up import example
     from shoal.client import Client
     from shoal.config import bus_config
