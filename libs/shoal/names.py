@@ -17,6 +17,8 @@ import msgspec
 NO_NAMESPACE = "_"
 CONTROL_PLANE = "_"  # the writer of an observed entry that is not a node
 
+PODS = "pods"
+NODES = "nodes"
 
 # Resources that are no kinds: records beside an object.
 RESOURCE_POD_RANGES = "podranges"  # shared: which node has which range; claimed under the same name

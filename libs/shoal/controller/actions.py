@@ -17,9 +17,10 @@ import msgspec
 from shoal.model.meta import Object, OwnerReference
 from shoal.model.pod import DEFAULT_GRACE_S, Pod
 from shoal.model.registry import encode, key_of
-from shoal.names import CONTROL_PLANE, ObjectKey, bound, desired, observed
+from shoal.names import CONTROL_PLANE, PODS, ObjectKey, bound, desired, observed
 from shoal.store.records import Change, Delete, Put
-from shoal.store.view import PODS, Observed, Stored, View, decode_observed
+from shoal.store.stored import Observed, Stored, decode_observed
+from shoal.store.view import View
 
 
 class Create(msgspec.Struct, frozen=True):

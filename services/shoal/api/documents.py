@@ -32,7 +32,8 @@ from shoal.model.manifest import Document, parse
 from shoal.model.registry import key_of
 from shoal.names import ObjectKey
 from shoal.store.records import Change, Fence
-from shoal.store.view import Stored, View
+from shoal.store.stored import Stored
+from shoal.store.view import View
 from shoal.telemetry.trace import span
 from shoal.wire import ApplyReply, DocumentResult
 

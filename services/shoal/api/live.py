@@ -21,7 +21,8 @@ from shoal.errors import ShoalError, Unavailable
 from shoal.names import ALL_KEYS, ObjectKey, parse_key
 from shoal.store.records import Entry, Synced
 from shoal.store.store import Store
-from shoal.store.view import Stored, View
+from shoal.store.stored import Stored
+from shoal.store.view import View
 from shoal.store.watch import Watch
 from shoal.telemetry.logs import log
 

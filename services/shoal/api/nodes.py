@@ -18,11 +18,10 @@ from shoal.bus.rpc import Request, decode
 from shoal.errors import Conflict, NotFound, ShoalError, TooLarge, to_status
 from shoal.model.event import Event
 from shoal.model.node import Node
-from shoal.names import ObjectKey, claim, observed, untoken
+from shoal.names import NODES, PODS, ObjectKey, claim, observed, untoken
 from shoal.store import events
 from shoal.store.consumers import make_node_consumer
 from shoal.store.records import Change, Put
-from shoal.store.view import NODES, PODS
 from shoal.telemetry.logs import log
 from shoal.wire import (
     NodeEvent,

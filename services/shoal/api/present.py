@@ -23,8 +23,8 @@ from shoal.model.selectors import (
     parse_label_selector,
     selectable,
 )
-from shoal.names import ObjectKey
-from shoal.store.view import PODS, Stored, merge_status
+from shoal.names import PODS, ObjectKey
+from shoal.store.stored import Stored, merge_status
 
 NAMESPACES = "namespaces"
 

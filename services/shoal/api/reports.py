@@ -11,9 +11,9 @@ import msgspec
 from shoal.errors import Conflict, Forbidden, Invalid, NotFound, ShoalError, TooLarge
 from shoal.model.meta import Condition, Record
 from shoal.model.registry import by_resource
-from shoal.names import RESOURCE_NODE_NETWORKS, ObjectKey
+from shoal.names import NODES, PODS, RESOURCE_NODE_NETWORKS, ObjectKey
 from shoal.store.records import Entry
-from shoal.store.view import NODES, PODS, Observed, Stored, decode_observed, decode_status
+from shoal.store.stored import Observed, Stored, decode_observed, decode_status
 from shoal.wire import Report
 
 STATUS_BYTES_MAX = {PODS: 131_072, NODES: 262_144, RESOURCE_NODE_NETWORKS: 16_384}

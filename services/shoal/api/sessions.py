@@ -13,8 +13,7 @@ from shoal.bus.connection import Bus
 from shoal.bus.rpc import Request, decode
 from shoal.errors import BadRequest, NotFound, Unavailable
 from shoal.model.pod import Pod
-from shoal.names import ObjectKey, untoken
-from shoal.store.view import PODS
+from shoal.names import PODS, ObjectKey, untoken
 from shoal.wire import ExecRequest, LogsRequest, NodeSessionRequest, SessionOpened, SessionReply, SessionRequest
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -25,7 +25,7 @@ from shoal.model.meta import Object
 from shoal.model.registry import Kind, key_of
 from shoal.names import CONTROL_PLANE, ObjectKey, observed
 from shoal.store.records import Put
-from shoal.store.view import Observed, Stored, decode_observed
+from shoal.store.stored import Observed, Stored, decode_observed
 from shoal.telemetry.trace import span
 from shoal.wire import (
     ApplyReply,

@@ -16,10 +16,11 @@ from shoal.errors import Conflict, Invalid
 from shoal.model.meta import Object
 from shoal.model.node import RANGE_RESTS_S
 from shoal.model.registry import Kind, by_resource, encode
-from shoal.names import ObjectKey, claim, desired
+from shoal.names import NODES, ObjectKey, claim, desired
 from shoal.store.records import Change, Put
 from shoal.store.store import Store
-from shoal.store.view import NODES, Stored, View
+from shoal.store.stored import Stored
+from shoal.store.view import View
 
 TRIES = 12
 

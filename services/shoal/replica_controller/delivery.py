@@ -14,9 +14,21 @@ from shoal.controller.actions import NOTHING, Absent, Action, Decision, EraseEnt
 from shoal.controller.copies import bound_copy
 from shoal.model.node import Node, PodRange
 from shoal.model.pod import Pod
-from shoal.names import RESOURCE_POD_RANGES, SHARED_ALL, ObjectKey, bound, bound_of, desired_of, observed_of, shared
+from shoal.names import (
+    NODES,
+    PODS,
+    RESOURCE_POD_RANGES,
+    SHARED_ALL,
+    ObjectKey,
+    bound,
+    bound_of,
+    desired_of,
+    observed_of,
+    shared,
+)
 from shoal.store.records import Entry
-from shoal.store.view import NODES, PODS, Stored, View
+from shoal.store.stored import Stored
+from shoal.store.view import View
 
 
 class Delivery:

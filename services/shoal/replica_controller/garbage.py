@@ -21,7 +21,8 @@ from shoal.errors import ShoalError
 from shoal.model.meta import Object, OwnerReference
 from shoal.model.registry import Kind, kind_of
 from shoal.names import DESIRED_ALL, ObjectKey
-from shoal.store.view import Stored, View
+from shoal.store.stored import Stored
+from shoal.store.view import View
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 RELEASE_MAX = 200  # dependents a unit

@@ -7,8 +7,9 @@ import msgspec
 from shoal.controller.actions import NOTHING, Action, Decision, Empty, Replace, SetStatus, mark_deleted, rfc3339
 from shoal.model.meta import Condition
 from shoal.model.namespace import Namespace, NamespaceStatus
-from shoal.names import CONTROL_PLANE, DESIRED_ALL, ObjectKey, desired_in, observed_by
-from shoal.store.view import PODS, Stored, View
+from shoal.names import CONTROL_PLANE, DESIRED_ALL, PODS, ObjectKey, desired_in, observed_by
+from shoal.store.stored import Stored
+from shoal.store.view import View
 
 NAMESPACES = "namespaces"
 FINALIZER = "kubernetes"

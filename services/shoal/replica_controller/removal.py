@@ -27,6 +27,7 @@ from shoal.names import (
     BOUND_ALL,
     CLAIMS_ALL,
     DESIRED_ALL,
+    NODES,
     OBSERVED_ALL,
     RESOURCE_NODE_NETWORKS,
     RESOURCE_POD_RANGES,
@@ -34,7 +35,8 @@ from shoal.names import (
     bound,
     claim,
 )
-from shoal.store.view import NODES, Stored, View
+from shoal.store.stored import Stored
+from shoal.store.view import View
 
 
 class Removal:

@@ -33,8 +33,9 @@ from shoal.model.meta import LabelSelector, Object, ObjectMeta, OwnerReference
 from shoal.model.pod import Pod
 from shoal.model.replicaset import ReplicaSet
 from shoal.model.selectors import matches
-from shoal.names import CONTROL_PLANE, ObjectKey, desired_of, observed_of
-from shoal.store.view import PODS, Observed, Stored, View
+from shoal.names import CONTROL_PLANE, PODS, ObjectKey, desired_of, observed_of
+from shoal.store.stored import Observed, Stored
+from shoal.store.view import View
 
 REPLICASETS = "replicasets"
 CREATE_MAX = 300  # pods a unit: with what else is in it well below a batch's 999

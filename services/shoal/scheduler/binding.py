@@ -31,7 +31,8 @@ from shoal.scheduler import reasons
 from shoal.scheduler.asks import Ask, ask_of
 from shoal.scheduler.placement import Placer
 from shoal.scheduler.snapshot import Placed, Snapshot, facts_of
-from shoal.store.view import Stored, View
+from shoal.store.stored import Stored
+from shoal.store.view import View
 
 SCHEDULED = "PodScheduled"
 

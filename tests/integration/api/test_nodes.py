@@ -19,7 +19,7 @@ from shoal.store.consumers import RequestedConsumer
 from shoal.store.events import NOTES_MAX
 from shoal.store.records import Entry, Put, Synced
 from shoal.store.store import Store
-from shoal.store.view import decode_observed
+from shoal.store.stored import decode_observed
 from shoal.store.watch import Watch
 
 RUNNING = msgspec.Raw(b'{"phase":"Running","podIP":"10.208.0.5"}')

@@ -16,7 +16,8 @@ from shoal.model.replicaset import ReplicaSet, ReplicaSetSpec
 from shoal.names import bound_to, desired, observed, parse_key
 from shoal.store.records import Entry, Put
 from shoal.store.store import Store
-from shoal.store.view import Observed, Stored, View
+from shoal.store.stored import Observed, Stored
+from shoal.store.view import View
 from shoal.store.watch import Watch
 
 NOW = 1_800_000_000.0

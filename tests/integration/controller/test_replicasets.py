@@ -14,7 +14,8 @@ from shoal.replica_controller.service import chosen
 from shoal.scheduler.binding import Scheduler
 from shoal.store.records import Delete
 from shoal.store.store import Store
-from shoal.store.view import Stored, View
+from shoal.store.stored import Stored
+from shoal.store.view import View
 
 from .cluster import FakeAgent, a_replicaset, add_node, placed, pods, put, read, report, until
 from .conftest import Start

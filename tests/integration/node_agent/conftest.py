@@ -31,8 +31,8 @@ from shoal.node_agent.runtime.engine import Engine
 from shoal.node_agent.runtime.ownership import Owner
 from shoal.store.records import Delete, Put
 from shoal.store.store import Store
+from shoal.store.stored import Observed
 from shoal.store.streams import ensure_streams, stream_configs
-from shoal.store.view import Observed
 
 
 @pytest.fixture(scope="module")

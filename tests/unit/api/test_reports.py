@@ -12,7 +12,7 @@ from shoal.model.meta import ObjectMeta
 from shoal.model.node import Node
 from shoal.names import ObjectKey
 from shoal.store.records import Entry
-from shoal.store.view import Observed, Stored, decode_observed
+from shoal.store.stored import Observed, Stored, decode_observed
 from shoal.wire import Report
 
 RUNNING = msgspec.Raw(b'{"phase":"Running","podIP":"10.208.0.5"}')

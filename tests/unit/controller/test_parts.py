@@ -29,7 +29,8 @@ from shoal.model.pod import Pod, PodStatus
 from shoal.model.registry import encode
 from shoal.names import ObjectKey, observed
 from shoal.store.records import Delete, Entry, Put, Synced
-from shoal.store.view import Observed, Stored, View, decode_observed
+from shoal.store.stored import Observed, Stored, decode_observed
+from shoal.store.view import View
 from shoal.wildcards import covers
 
 KEY = ObjectKey("pods", "default", "web")

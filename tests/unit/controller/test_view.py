@@ -12,7 +12,8 @@ from shoal.model.registry import encode
 from shoal.model.replicaset import ReplicaSet
 from shoal.names import ObjectKey, bound, desired, observed
 from shoal.store.records import Entry, Synced
-from shoal.store.view import Observed, View
+from shoal.store.stored import Observed
+from shoal.store.view import View
 
 WEB = ObjectKey("pods", "default", "web-0")
 

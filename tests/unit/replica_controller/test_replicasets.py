@@ -21,7 +21,7 @@ from shoal.replica_controller.replicasets import (
     pod_name,
     rank_victims,
 )
-from shoal.store.view import decode_observed
+from shoal.store.stored import decode_observed
 
 WEB = ObjectKey("replicasets", "default", "web")
 

@@ -17,7 +17,8 @@ from shoal.model.registry import encode, key_of
 from shoal.model.replicaset import ReplicaSet, ReplicaSetSpec
 from shoal.names import bound, desired, observed
 from shoal.store.records import Entry, Synced
-from shoal.store.view import Observed, Stored, View
+from shoal.store.stored import Observed, Stored
+from shoal.store.view import View
 
 NOW = 1_800_000_000.0
 WISH = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"

@@ -16,7 +16,8 @@ from shoal.names import RESOURCE_NODE_NETWORKS, ObjectKey, bound, desired, obser
 from shoal.scheduler.asks import Ask, HostPort, ask_of
 from shoal.scheduler.binding import Scheduler
 from shoal.store.records import Entry
-from shoal.store.view import Observed, View
+from shoal.store.stored import Observed
+from shoal.store.view import View
 from shoal.wildcards import covers
 
 NOW = 1_800_000_000.0

@@ -7,7 +7,8 @@ from shoal.model.node import Node
 from shoal.model.registry import encode
 from shoal.names import RESOURCE_NODE_NETWORKS, ObjectKey, desired, observed
 from shoal.store.records import Entry, Synced
-from shoal.store.view import Observed, View
+from shoal.store.stored import Observed
+from shoal.store.view import View
 
 NODE = ObjectKey("nodes", "", "n1")
 NETWORK = ObjectKey(RESOURCE_NODE_NETWORKS, "", "n1")
