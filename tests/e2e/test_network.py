@@ -173,7 +173,8 @@ async def test_a_pod_of_the_engines_own_network_and_one_of_shoals_reach_each_oth
             )
 
         # The engine masquerades what leaves its network, also for the cluster: the fallback's price.
-        await eventually(seen, (up["fast"].status.pod_ip, lab.address(there)), patience_s=30)
+        async with dropping(lab, here, there):
+            await eventually(seen, (up["fast"].status.pod_ip, lab.address(there)), patience_s=30)
     finally:
         await lab.restart(there, "agent", env={})
 

@@ -24,7 +24,7 @@ from shoal.bus.rpc import serve as answer
 from shoal.config import BusConfig
 from shoal.controller.lease import Lease
 from shoal.controller.shell import holder_name
-from shoal.errors import Invalid, ShoalError
+from shoal.errors import Invalid, ShoalError, only_error
 from shoal.model.registry import by_resource
 from shoal.store.events import Emitter
 from shoal.store.store import Store
@@ -68,20 +68,9 @@ async def serve(
         try:
             await _Api(bus, given, clock or Clock()).run(on_ready)
         except BaseExceptionGroup as group:
-            if (error := _sentence(group)) is not None:
+            if (error := only_error(group)) is not None:
                 raise error from group
             raise
-
-
-def _sentence(group: BaseExceptionGroup[BaseException]) -> ShoalError | None:
-    """The one error of ours that ended the process, if that is all there was."""
-    ours, others = group.split(ShoalError)
-    if ours is None or others is not None:
-        return None
-    found: BaseException = ours
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found if isinstance(found, ShoalError) else None
 
 
 class _Api:

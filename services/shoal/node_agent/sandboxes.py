@@ -15,7 +15,7 @@ from shoal.net import nft
 from shoal.net.netlink import NetlinkError
 from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
-from shoal.node_agent.network import Marks, PodNetwork, open_network, remove_all
+from shoal.node_agent.network import Marks, PodNetwork, allow_forwarding, open_network, remove_all
 from shoal.node_agent.runtime import pause
 from shoal.node_agent.runtime.engine import Engine
 from shoal.node_agent.runtime.port import RUNNING, SANDBOX, EngineInfo, Runtime
@@ -60,10 +60,12 @@ async def open_sandboxes(
     if config.sandbox == FAST and not kept:
         raise ShoalError(f"the fast sandbox cannot be used: {why}")
     log.warning("sandbox.engine", why=why)
-    if not held:
-        with suppress(OSError, ShoalError):  # what the fast way left, of the same range
+    if not await runtime.has_network(node_marks.bridge):
+        with suppress(OSError, ShoalError):  # what the fast way left, of the same range and name
             await remove_all(node_marks)
-    await runtime.ensure_network(node_marks.bridge, _engine_network(addresses))
+    await runtime.ensure_network(node_marks.bridge, _engine_network(node_marks, addresses))
+    if not why_apart(config, engine):
+        await allow_forwarding(node_marks)
     return Sandboxes(engine_network=node_marks.bridge, kept=kept)
 
 
@@ -82,10 +84,16 @@ async def kind_that_runs(runtime: Engine, bridge: str) -> str:
     return ENGINE if await runtime.has_network(bridge) else FAST
 
 
-def _engine_network(addresses: Addresses) -> dict[str, object]:
-    """The engine's own network with this node's range, for the sandbox that the engine makes."""
+def _engine_network(node_marks: Marks, addresses: Addresses) -> dict[str, object]:
+    """The engine's own network with this node's range, for the sandbox that the engine makes. Its bridge has our name, so
+    that the host's firewall can be told to let other nodes' pods through.
+    """
     subnet = {"Subnet": str(addresses.network), "Gateway": str(addresses.gateway.ip)}
-    return {"Driver": "bridge", "IPAM": {"Driver": "default", "Config": [subnet]}}
+    return {
+        "Driver": "bridge",
+        "IPAM": {"Driver": "default", "Config": [subnet]},
+        "Options": {"com.docker.network.bridge.name": node_marks.bridge},
+    }
 
 
 def why_apart(config: AgentConfig, engine: EngineInfo) -> str:

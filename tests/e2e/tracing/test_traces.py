@@ -102,8 +102,8 @@ async def test_every_pod_of_a_run_of_30_has_one_connected_trace_from_publish_to_
     pods = by_pod(spans)
     for p in up:
         began_to_run = {s.parent_id for s in pods[p.metadata.uid] if s.name == "started"}
-        # A start may be tried again: the one below which the container began to run.
-        (start,) = (s for s in pods[p.metadata.uid] if s.name == "start" and s.span_id in began_to_run)
+        (start,) = (s for s in pods[p.metadata.uid] if s.name == "start")
+        assert start.span_id in began_to_run
         above = way_up(start, spans)
         assert above[0] == "publish"
         assert {"admit", "write", "reconcile", "bind"} <= set(above), above
