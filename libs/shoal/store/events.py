@@ -152,6 +152,11 @@ async def told_before(bus: Bus, key: ObjectKey, reporter: str, reason: str) -> d
     return found
 
 
+async def tell(bus: Bus, key: ObjectKey, reporter: str, where: str, event: Event, traceparent: str = "") -> None:
+    """Publish an event under its note, acknowledged by nobody. Raises: Unavailable, ValueError for what is no name."""
+    await bus.publish(bus.names.event(key, reporter, event.reason, where), event, traceparent=traceparent)
+
+
 class _Told(msgspec.Struct):
     uid: str
     first: str
@@ -189,8 +194,7 @@ class Emitter:
         metadata = msgspec.structs.replace(event.metadata, creation_timestamp=mine.first)
         event = msgspec.structs.replace(event, metadata=metadata, first_timestamp=mine.first, count=mine.count)
         with suppress(ShoalError, ValueError):
-            subject = self._bus.names.event(key, self.reporter, event.reason, where)
-            await self._bus.publish(subject, msgspec.json.encode(event), traceparent=traceparent)
+            await tell(self._bus, key, self.reporter, where, event, traceparent)
 
     async def _before(self, key: ObjectKey, reason: str) -> dict[str, _Told]:
         with suppress(ShoalError, ValueError):

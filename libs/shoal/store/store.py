@@ -1,17 +1,13 @@
-"""The store as a process sees it: commit, get, list, events. Watches are in `watch`, their consumers in `consumers`.
+"""The store as a process sees it: commit, get, list, and what events were told. Watches are in `watch`, their consumers
+in `consumers`; events are told in `events`.
 
 A write that changes nothing must not be sent: the server would mint a revision and wake everyone. Whoever decides
 compares first (`unchanged` helps); `commit` sends what it is given.
 """
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 
-import msgspec
-
-from shoal import names as n
-from shoal.bus import jetstream as js
 from shoal.bus.connection import Bus
 from shoal.errors import TooLarge
 from shoal.store import reads
@@ -21,7 +17,6 @@ from shoal.store.reads import Source
 from shoal.store.records import Change, Entry, Fence, Put, Synced
 from shoal.store.watch import Watch
 
-EVENTS_IN_FLIGHT_MAX = 128
 Listing = tuple[list[Entry], int]
 
 
@@ -33,7 +28,6 @@ class Store:
         self._state = state_source(bus.names)
         self._events = events_source(bus.names)
         self._committer = Committer(bus, self._state)
-        self._emitting = asyncio.Semaphore(EVENTS_IN_FLIGHT_MAX)
 
     async def commit(self, changes: Sequence[Change], *, fence: Fence | None = None) -> tuple[int, ...]:
         """Write all of `changes`, or none. The revision of each.
@@ -63,16 +57,6 @@ class Store:
     async def last_revision(self) -> int:
         """The cluster's revision now."""
         return await reads.last_revision(self._bus, self._state)
-
-    async def emit(self, subject: str, body: bytes | msgspec.Struct, *, traceparent: str = "") -> int:
-        """Publish an event (`names.event`); the newest of a subject replaces the others, an hour later it is gone.
-
-        Acknowledged when the server has it, not when the disk has. Raises: Unavailable, TooLarge (64 KiB).
-        """
-        headers = {n.TRACEPARENT: traceparent} if traceparent else None
-        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        async with self._emitting:
-            return await js.publish(self._bus, subject, data, headers=headers)
 
     async def events(self, *filters: str) -> Listing:
         """Events by subject (`names.events_of`, `events_in`), as `list`. The keys are whole subjects."""

@@ -192,7 +192,7 @@ class Nodes:
             for new in told:
                 note, event = events.place(before, key, new)
                 before[note] = events.succeeding(before.get(note), event)
-                await self._writer.store.emit(self._bus.names.event(key, node, reason, note), before[note])
+                await events.tell(self._bus, key, node, note, before[note])
         except ShoalError as error:
             log.info("node.event_lost", key=str(key), reason=reason, error=str(error))
 

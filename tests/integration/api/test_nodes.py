@@ -11,9 +11,10 @@ from tests.integration.api.manifests import apply, get, names, pod, several
 
 from shoal import wire
 from shoal.api.service import Settings
-from shoal.bus.connection import Bus
+from shoal.bus import jetstream as js
+from shoal.bus.connection import Bus, Message
 from shoal.client import Client
-from shoal.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound, Refused, ShoalError
+from shoal.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound, Refused, ShoalError
 from shoal.names import EPOCH, ObjectKey, bound, claim, desired, observed
 from shoal.store.consumers import RequestedConsumer
 from shoal.store.events import NOTES_MAX
@@ -38,7 +39,15 @@ class FakeNode:
     async def report(self, *reports: wire.Report, events: Any = (), timeout: float = 5) -> list[wire.ReportResult]:
         request = wire.StatusRequest(reports=list(reports), events=list(events))
         reply = await self.bus.request(self.bus.names.status(self.name), request, wire.StatusReply, timeout=timeout)
+        if events:
+            await self.events_are_stored()
         return reply.results
+
+    async def events_are_stored(self) -> None:
+        """Events are acknowledged by nobody; but their stream takes one message after the other, this one not at all."""
+        subject = self.bus.names.event(ObjectKey("nodes", "", self.name), "test", "Never")
+        with pytest.raises(Conflict):
+            await js.publish(self.bus, subject, b"", headers={js.EXPECTED_REVISION: "1"})
 
 
 def of_pod(name: str, uid: str, status: msgspec.Raw = RUNNING, **how: Any) -> wire.Report:
@@ -333,6 +342,19 @@ async def test_events_of_a_node_are_kubernetes_events(
     assert [msgspec.json.decode(i)["reason"] for i in listed.items] == ["Started"]
     one = msgspec.json.decode(listed.items[0])
     assert (await get(client, "ev", one["metadata"]["name"]))["message"] == "m 2"
+
+
+async def test_an_event_asks_for_no_acknowledgement(
+    bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]"
+) -> None:
+    node = FakeNode(bus, "n1")
+    await node.register()
+    uid = await a_bound_pod(client, store, "web", "n1")
+    heard: asyncio.Queue[Message] = asyncio.Queue()
+    await bus.subscribe(bus.names.events_of(ObjectKey("pods", "default", "web")), heard.put)
+    await bus.flush()
+    await node.report(events=[an_event("web", uid)])
+    assert (await asyncio.wait_for(heard.get(), 5)).reply == ""
 
 
 async def test_events_told_again_are_counted(

@@ -12,7 +12,7 @@ from shoal.bus.connecting import connect
 from shoal.bus.connection import Bus
 from shoal.config import BusConfig
 from shoal.errors import Overloaded, Unavailable
-from shoal.names import Names, ObjectKey
+from shoal.names import TRACEPARENT, Names, ObjectKey
 from shoal.store import moving
 from shoal.store import streams as streams_module
 from shoal.store.records import Put
@@ -83,9 +83,9 @@ async def test_one_senders_backlog_is_bounded_and_hurts_nobody_else(bus: Bus, mo
 async def test_one_event_a_subject(bus: Bus, store: Store) -> None:
     pod = ObjectKey("pods", "default", "web")
     for i in range(3):
-        await store.emit(bus.names.event(pod, "n1", "Started"), b"%d" % i)
-    await store.emit(bus.names.event(pod, "n1", "Killed"), b"k", traceparent="00-a")
-    await store.emit(bus.names.event(ObjectKey("pods", "default", "web2"), "n1", "Killed"), b"other")
+        await js.publish(bus, bus.names.event(pod, "n1", "Started"), b"%d" % i)
+    await js.publish(bus, bus.names.event(pod, "n1", "Killed"), b"k", headers={TRACEPARENT: "00-a"})
+    await js.publish(bus, bus.names.event(ObjectKey("pods", "default", "web2"), "n1", "Killed"), b"other")
 
     told, revision = await store.events(bus.names.events_of(pod))
     assert [(e.key.rsplit(".", 2)[1], e.value, e.traceparent) for e in told] == [

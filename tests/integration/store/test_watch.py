@@ -16,7 +16,7 @@ from shoal.bus.rpc import Request, decode, serve
 from shoal.config import BusConfig
 from shoal.errors import BadRequest
 from shoal.local.nats_server import NatsServer
-from shoal.names import ObjectKey
+from shoal.names import TRACEPARENT, ObjectKey
 from shoal.store import watch as watch_module
 from shoal.store.consumers import RequestedConsumer, events_source, make_node_consumer, state_source
 from shoal.store.records import Delete, Entry, Put, Synced
@@ -402,12 +402,12 @@ async def test_a_list_that_lags_behind_what_was_seen_is_not_believed_at_once(
 async def test_events_can_be_watched(store: Store, bus: Bus) -> None:
     pod = ObjectKey("pods", "default", "web.0")
     subject = bus.names.event(pod, "n1", "Started")
-    await store.emit(subject, b"1")
+    await js.publish(bus, subject, b"1")
     watch = Watch(bus, name="e", filters=[bus.names.events_in("default")], source=events_source(bus.names))
     async with following(watch) as f:
         await f.synced()
-        await store.emit(subject, b"2", traceparent="00-e")
-        await store.emit(bus.names.event(ObjectKey("pods", "other", "x"), "n1", "Started"), b"3")
+        await js.publish(bus, subject, b"2", headers={TRACEPARENT: "00-e"})
+        await js.publish(bus, bus.names.event(ObjectKey("pods", "other", "x"), "n1", "Started"), b"3")
         await f.until(lambda: f.there == {subject: b"2"})
         assert f.heard[-1] == Entry(subject, b"2", 2, "00-e")
 
