@@ -10,13 +10,13 @@ recipe is NATS.md section 7; headers are written by hand, since nats-py's `creat
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shoal import clock as real
 from shoal.bus import jetstream
 from shoal.errors import Conflict, ShoalError, Unavailable
 from shoal.names import leader
@@ -123,7 +123,7 @@ class Lease:
         *,
         holder: str,
         ttl_s: int = TTL_S,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = real.monotonic,
     ) -> None:
         self.group = group
         self.holder = holder

@@ -12,13 +12,13 @@ import gc
 import os
 import random as random_module
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shoal import clock as real
 from shoal.controller.actions import rfc3339
 from shoal.controller.backoff import Backoff
 from shoal.controller.controller import Controller
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 class Clock(msgspec.Struct, frozen=True):
     """Where time and chance come from: tests hand in their own."""
 
-    monotonic: Callable[[], float] = time.monotonic
-    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = real.monotonic
+    now: Callable[[], float] = real.now
     random: Callable[[], float] = random_module.random
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from shoal import clock
 from shoal.api import registration
 from shoal.api.live import Live
 from shoal.controller.actions import Remove, changes, rfc3339
@@ -28,7 +28,7 @@ TRIES = 12
 class Clock(msgspec.Struct, frozen=True):
     """Where time and chance come from; tests hand in their own."""
 
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = clock.now
     uid: Callable[[], str] = lambda: str(uuid.uuid4())
     suffix: Callable[[], str] = lambda: "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=5))
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from shoal import clock
 from shoal.errors import ShoalError
 from shoal.node_agent.lifecycle import BACKOFF_FIRST_S, BACKOFF_MAX_S
 from shoal.node_agent.registry_login import login, read_config
@@ -45,7 +46,7 @@ class _Failed(msgspec.Struct, frozen=True):
 
 
 class Images:
-    def __init__(self, runtime: Runtime, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, runtime: Runtime, now: Callable[[], float] = clock.now) -> None:
         self._runtime = runtime
         self._now = now
         self._known: dict[str, Image] = {}

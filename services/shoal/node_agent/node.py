@@ -1,7 +1,6 @@
 """What the workers of all pods of a node share: the engine, the network, addresses, files, and whom to tell."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from shoal import clock
 from shoal.model.pod import Pod
 from shoal.names import ObjectKey
 from shoal.node_agent.addresses import Addresses
@@ -65,7 +65,7 @@ class Node(msgspec.Struct, kw_only=True):
     kept: Kept
     turns: Turns
     oom_floor: int = 0
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = clock.now
     engine_up: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     def place(self, pod_ip: str) -> Place:
