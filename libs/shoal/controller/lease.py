@@ -238,6 +238,14 @@ class Lease:
         self._sent_at = sent_at
 
     async def _release(self) -> None:
+        """Also when a renewal was under way, which arrived and whose answer nobody read."""
+        try:
+            await self._erase()
+        except Conflict:
+            if await self._is_ours():
+                await self._erase()
+
+    async def _erase(self) -> None:
         headers = {jetstream.EXPECTED_REVISION: str(self._revision), jetstream.OPERATION: "DEL"}
         await jetstream.publish(self._bus, self._subject, b"", headers=headers, timeout=1.0)
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shoal.bus import jetstream as js
 from shoal.bus.connecting import connect
 from shoal.bus.connection import Bus
 from shoal.config import BusConfig
@@ -22,6 +23,7 @@ from shoal.errors import Deposed
 from shoal.local.nats_server import NatsServer
 from shoal.names import ObjectKey, leader
 from shoal.scheduler.binding import Scheduler
+from shoal.store.reads import Source, read_one
 from shoal.store.records import Change, Delete, Put
 from shoal.store.store import Store
 from shoal.store.streams import ensure_streams
@@ -281,6 +283,18 @@ async def test_a_lease_is_kept_by_renewing_it(bus: Bus, store: Store) -> None:
         assert not other.done()
     async with asyncio.timeout(1):
         await other
+
+
+async def test_a_lease_is_given_back_though_a_renewal_was_under_way(bus: Bus, store: Store) -> None:
+    subject = bus.names.lease_subject("g")
+    async with Lease(bus, store, "g", holder="one", ttl_s=30).hold():
+        there = await read_one(bus, Source(bus.names.leases_stream), subject)
+        assert there is not None
+        assert there.value is not None
+        expect = {js.EXPECTED_REVISION: str(there.revision), js.MESSAGE_TTL: "30"}
+        await js.publish(bus, subject, there.value, headers=expect)  # its answer was not waited for
+    async with asyncio.timeout(5):
+        await _take(Lease(bus, store, "g", holder="two", ttl_s=30))
 
 
 async def _take(lease: Lease) -> None:
