@@ -1,4 +1,4 @@
-"""nats-py's client, imported cheaply (`bus.lean`) and mended where it would give up.
+"""nats-py's client, imported cheaply (`bus.nats_import`) and mended where it would give up.
 
 The mends, all against 2.16.0:
 
@@ -15,7 +15,7 @@ import asyncio
 import random
 from typing import Any
 
-from shoal.bus.lean import small_nats
+from shoal.bus.nats_import import small_nats
 
 with small_nats():
     from nats import errors as nats_errors

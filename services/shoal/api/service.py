@@ -9,8 +9,8 @@ import msgspec
 
 from shoal.api import cluster as clusters
 from shoal.api.documents import Applier
+from shoal.api.events import EVENTS, Events
 from shoal.api.guard import guarded
-from shoal.api.happenings import EVENTS, Happenings
 from shoal.api.live import Live
 from shoal.api.manifests import GROUP, Manifests
 from shoal.api.nodes import Nodes
@@ -135,18 +135,18 @@ class _Api:
     def _verbs(self) -> dict[str, Handler]:
         room = min(REPLY_BYTES_MAX, self.bus.nc.max_payload - REPLY_OVERHEAD)
         verbs = Verbs(self.live, self.writer, room)
-        happenings = Happenings(self.bus, self.store, room)
+        events = Events(self.bus, self.store, room)
         sessions = Sessions(self.bus, self.live)
         return {
             "apply": verbs.apply,
             "create": verbs.create,
-            "get": _by_resource(happenings.get, verbs.get),
-            "list": _by_resource(happenings.list_, verbs.list_),
-            "watch": _cut_short(_by_resource(happenings.watch, verbs.watch), self.ending),
+            "get": _by_resource(events.get, verbs.get),
+            "list": _by_resource(events.list_, verbs.list_),
+            "watch": _cut_short(_by_resource(events.watch, verbs.watch), self.ending),
             "patch": verbs.patch,
             "delete": verbs.delete,
             "scale": verbs.scale,
-            "events": happenings.events,
+            "events": events.events,
             "logs": sessions.logs,
             "exec": sessions.exec,
             "attach": sessions.attach,

@@ -14,7 +14,7 @@ from shoal.cli.failure import of_status, sentences
 from shoal.cli.files import ManifestFile, read
 from shoal.cli.output.changed import print_changed
 from shoal.cli.resources import Named, shown
-from shoal.cli.wish import wish
+from shoal.cli.tracing import publish_span
 from shoal.errors import Retryable, ShoalError
 from shoal.model.registry import by_resource
 from shoal.wire import ApplyReply, ApplyRequest, DocumentResult
@@ -57,7 +57,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     async with context.connect() as cluster:
         for file in files:
             try:
-                with wish(context.env) as traceparent:
+                with publish_span(context.env) as traceparent:
                     reply = await cluster.apply(request(args, file), traceparent=traceparent)
             except Retryable:
                 raise

@@ -31,7 +31,7 @@ GATHER_S = 0.05  # what is told together is read once
 LOOK_EVERY_S = 0.5  # what passes by is stored a moment later, or passed by just before we listened
 
 
-class Happenings:
+class Events:
     def __init__(self, bus: Bus, store: Store, reply_bytes_max: int) -> None:
         self._bus = bus
         self._store = store

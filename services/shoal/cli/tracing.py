@@ -7,7 +7,7 @@ FLUSH_S = 0.5  # a collector that does not answer keeps nobody waiting for longe
 
 
 @contextmanager
-def wish(env: Mapping[str, str]) -> Iterator[str]:
+def publish_span(env: Mapping[str, str]) -> Iterator[str]:
     """The traceparent to send; "" where nobody collects (the api then begins the trace)."""
     if not env.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         yield ""
