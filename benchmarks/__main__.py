@@ -14,7 +14,7 @@ Hosts are those of `shoal lab`: network namespaces with a real Docker Engine eac
 plane, engines and clients share its cores.
 The yardstick of every start is the same engine, driven by aiodocker, making and starting a plain container (`docker run \
 -d`: the engine's default network) of the same image, in turn with ours.
-A start is the engine's `start` event, read by the benchmark from the engine itself.
+A start, ours and the yardstick's, is the engine's `start` event, read by the benchmark from the engine itself.
 PSS and CPU are read from /proc over 60 s after 20 s of rest; one host, an empty cluster.""".splitlines()
 
 

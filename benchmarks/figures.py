@@ -21,6 +21,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     yardstick_name: str = ""
     goal: str = ""
     met: bool | None = None
+    bearable: bool = False  # not met, and within the most that is allowed
     note: str = ""
 
     @property
@@ -47,7 +48,7 @@ def table(figures: Sequence[Figure]) -> str:
     rows = ["| figure | unit | Shoal | yardstick | ratio | goal | met |", "|---|---|---|---|---|---|---|"]
     for f in figures:
         beside = f"{spread(f.yardstick)} {f.yardstick_name}" if f.yardstick else (f.yardstick_name or "-")
-        met = {True: "yes", False: "**no**", None: "-"}[f.met]
+        met = {True: "yes", False: "no, within the most" if f.bearable else "**no**", None: "-"}[f.met]
         ratio = f"{f.ratio:.2f}" if f.ratio is not None else "-"
         rows.append(f"| {f.name} | {f.unit} | {spread(f.ours)} | {beside} | {ratio} | {f.goal or '-'} | {met} |")
     notes = [f"- {f.name}: {f.note}" for f in figures if f.note]
