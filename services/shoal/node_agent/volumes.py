@@ -76,14 +76,20 @@ class Volumes:
         )
 
     def _empty_dir(self, pod: Pod, volume: Volume, source: EmptyDirVolumeSource) -> None:
+        """Its owner and mode are set while it is made, and never again: from then on they are the pod's to change."""
         path = self._of(pod.metadata.uid) / "volumes" / volume.name
-        path.mkdir(parents=True, exist_ok=True)
-        if source.medium == "Memory" and not path.is_mount():
-            _mount_tmpfs(path, _tmpfs_options(source))
         group = pod.spec.security_context.fs_group if pod.spec.security_context else None
-        if group is not None:
-            os.chown(path, -1, group)
-        path.chmod(0o2777 if group is not None else 0o777)
+        if source.medium == "Memory":
+            path.mkdir(parents=True, exist_ok=True)
+            if not path.is_mount():
+                _mount_tmpfs(path, _tmpfs_options(source, group))
+        elif not path.exists():
+            new = path.with_name(f"{volume.name}.new")  # no volume is named so: one half made is found and finished
+            new.mkdir(parents=True, exist_ok=True)
+            if group is not None:
+                os.chown(new, -1, group)
+            new.chmod(_mode(group))
+            new.rename(path)
 
     # --- mounts ------------------------------------------------------------------------------------------------------
 
@@ -158,9 +164,14 @@ def volume_name(uid: str, volume: str) -> str:
     return f"shoal_{uid}_{volume}"
 
 
-def _tmpfs_options(source: EmptyDirVolumeSource) -> str:
+def _mode(group: int | None) -> int:
+    return 0o777 if group is None else 0o2777
+
+
+def _tmpfs_options(source: EmptyDirVolumeSource, group: int | None = None) -> str:
     size = f"size={quantity.whole(source.size_limit)}," if source.size_limit else ""
-    return f"{size}mode=0777"
+    owner = "" if group is None else f",gid={group}"
+    return f"{size}mode={_mode(group):04o}{owner}"
 
 
 def _mount_tmpfs(path: Path, options: str) -> None:

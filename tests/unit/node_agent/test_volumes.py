@@ -9,6 +9,7 @@ from tests.unit.node_agent.made import a_pod
 
 from shoal.model.pod import Pod
 from shoal.model.volume import HostPathVolumeSource
+from shoal.node_agent import volumes as volumes_module
 from shoal.node_agent.sub_paths import VolumeError
 from shoal.node_agent.volumes import Volumes, check_host_path
 
@@ -52,6 +53,32 @@ def test_a_group_owns_what_it_is_given(tmp_path: Path) -> None:
     found = (tmp_path / "u1/volumes/v").stat()
     assert found.st_gid == 4242
     assert found.st_mode & 0o7777 == 0o2777
+
+
+def test_what_a_pod_made_of_its_volume_stays_when_its_agent_starts_again(tmp_path: Path) -> None:
+    volumes = Volumes(tmp_path, shared=True)
+    pod = a_pod_with({"name": "v", "mountPath": "/data"})
+    volumes.prepare(pod, {})
+    data = tmp_path / "u1/volumes/v"
+    data.chmod(0o700)  # as a database does with its own directory
+    Volumes(tmp_path, shared=True).prepare(pod, {})
+    assert data.stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_volume_that_was_half_made_is_finished(tmp_path: Path) -> None:
+    half = tmp_path / "u1/volumes/v.new"
+    half.mkdir(parents=True, mode=0o700)
+    Volumes(tmp_path, shared=True).prepare(a_pod_with({"name": "v", "mountPath": "/data"}), {})
+    assert [(p.name, p.stat().st_mode & 0o7777) for p in half.parent.iterdir()] == [("v", 0o777)]
+
+
+def test_memory_is_made_with_its_owner_and_mode_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted: list[str] = []
+    monkeypatch.setattr(volumes_module, "_mount_tmpfs", lambda _, options: mounted.append(options))
+    memory = {"name": "m", "emptyDir": {"medium": "Memory"}}
+    pod = a_pod_with({"name": "m", "mountPath": "/m"}, volumes=[memory], securityContext={"fsGroup": 4242})
+    Volumes(tmp_path, shared=True).prepare(pod, {})
+    assert mounted == ["mode=2777,gid=4242"]
 
 
 def test_where_no_files_are_shared_the_engine_keeps_the_volume(tmp_path: Path) -> None:
