@@ -131,7 +131,7 @@ class Engine:
                         if (event := self._event(line)) is not None:
                             yield event
                 why = "it closed the stream of events"
-            except (Unavailable, EngineError, ExceptionGroup) as error:
+            except (Unavailable, EngineError, msgspec.MsgspecError, UnicodeDecodeError, ExceptionGroup) as error:
                 why = first_sentence(error)
             yield Lost(why)
             await asyncio.sleep(RECONNECT_S)
