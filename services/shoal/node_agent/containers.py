@@ -128,12 +128,12 @@ def net_sysctls(pod: Pod) -> dict[str, str]:
 
 
 def _port_bindings(pod: Pod) -> tuple[dict[str, Any], dict[str, Any]]:
-    bound = {}
+    bound: dict[str, list[dict[str, str]]] = {}
     for container in pod.spec.containers:
         for port in container.ports:
             if port.host_port:
                 key = f"{port.container_port}/{(port.protocol or 'TCP').lower()}"
-                bound[key] = [{"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+                bound.setdefault(key, []).append({"HostIp": port.host_ip, "HostPort": str(port.host_port)})
     return {key: {} for key in bound}, bound
 
 

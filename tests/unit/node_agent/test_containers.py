@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.node_agent.made import a_pod
 
@@ -154,3 +155,12 @@ def test_a_name_of_any_length_is_a_host_name() -> None:
     long = a_pod(metadata={"name": "a" * 62 + "-b"})
     assert hostname(long) == "a" * 62
     assert hostname(a_pod(hostname="given")) == "given"
+
+
+def test_one_port_of_a_pod_may_have_many_of_the_host() -> None:
+    def port(number: int) -> list[dict[str, Any]]:
+        return [{"containerPort": 80, "hostPort": number}]
+
+    containers = [{"name": f"c{n}", "image": "i", "ports": port(n)} for n in (8080, 8081)]
+    made = sandbox_body(a_pod(containers=containers), {}, msgspec.structs.replace(GROUND, network="net"))
+    assert [b["HostPort"] for b in made["HostConfig"]["PortBindings"]["80/tcp"]] == ["8080", "8081"]
