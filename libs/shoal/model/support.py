@@ -37,6 +37,7 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "spec.serviceAccount": "the old name of serviceAccountName",
         "spec.serviceAccountName": "accepted; it names who the pod is to env",
         "spec.tolerations[].tolerationSeconds": "accepted; nothing is evicted by taints yet",
+        "spec.volumes[].emptyDir.sizeLimit": "of medium Memory; on disk it is accepted, and nothing is limited by it yet",
     }
 )
 _SAME = "spec.initContainers[]"  # as containers[], not listed twice

@@ -97,3 +97,9 @@ def test_components_of_all_kinds_for_openapi() -> None:
     assert components["ReplicaSet"]["x-kubernetes-group-version-kind"] == [
         {"group": "apps", "version": "v1", "kind": "ReplicaSet"}
     ]
+
+
+def test_a_limit_of_what_is_on_disk_says_that_it_limits_nothing() -> None:
+    row = next(row for row in pod_fields() if row.path == "spec.volumes[].emptyDir.sizeLimit")
+    assert row.supported
+    assert "nothing is limited" in row.note
