@@ -1,4 +1,4 @@
-"""Which pod has which address of this node's range. Kept in one small file, so that an agent that restarts knows.
+"""Which pod has which address of this node's range. Pure; `kept_addresses.py` keeps it on disk.
 
 The first address of the range is the bridge's. Addresses are given out in turn, so that one that was just freed rests
 as long as the range is large: neighbours' caches and connections of its last pod have ended by then.
@@ -6,12 +6,10 @@ as long as the range is large: neighbours' caches and connections of its last po
 
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from pathlib import Path
 
 import msgspec
 
 from shoal.errors import ShoalError
-from shoal.node_agent.files import replace
 
 
 class Exhausted(ShoalError):
@@ -25,16 +23,16 @@ class _File(msgspec.Struct):
 
 
 class Addresses:
-    """By pod uid. Each change is on disk before it is told."""
+    """By pod uid. `version` counts the changes. `kept`: what `content` was of an earlier one."""
 
-    def __init__(self, path: Path, cidr: str) -> None:
+    def __init__(self, cidr: str, kept: bytes = b"") -> None:
         self.network = IPv4Network(cidr)
         if self.network.prefixlen > 30:
             raise ShoalError(f"a pod range of {cidr} has no room for a pod")
-        self._path = path
+        self.version = 0
         self._last = 0
         self._of: dict[str, IPv4Address] = {}
-        self._read()
+        self._read(kept)
 
     @property
     def gateway(self) -> IPv4Interface:
@@ -63,7 +61,7 @@ class Addresses:
             if address not in taken:
                 self._of[uid] = address
                 self._last = number + 1
-                self._write()
+                self.version += 1
                 return address
         raise Exhausted(f"all {self.size} addresses of this node's range {self.network} are in use")
 
@@ -80,12 +78,12 @@ class Addresses:
             return False
         self._of[uid] = address
         self._last = max(self._last, number + 1)
-        self._write()
+        self.version += 1
         return True
 
     def free(self, uid: str) -> None:
         if self._of.pop(uid, None) is not None:
-            self._write()
+            self.version += 1
 
     def keep_only(self, uids: Collection[str]) -> tuple[str, ...]:
         """Free what belongs to none of these pods; the uids that lost theirs."""
@@ -93,14 +91,19 @@ class Addresses:
         for uid in lost:
             del self._of[uid]
         if lost:
-            self._write()
+            self.version += 1
         return lost
 
-    def _read(self) -> None:
-        """A file that cannot be read, or is of another range, counts as none: sandboxes tell the rest (`adopt`)."""
+    def content(self) -> bytes:
+        return msgspec.json.encode(
+            _File(str(self.network), self._last, {uid: str(a) for uid, a in sorted(self._of.items())})
+        )
+
+    def _read(self, kept: bytes) -> None:
+        """What cannot be read, or is of another range, counts as nothing: sandboxes tell the rest (`adopt`)."""
         try:
-            known = msgspec.json.decode(self._path.read_bytes(), type=_File)
-        except (OSError, msgspec.MsgspecError):
+            known = msgspec.json.decode(kept, type=_File)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return
         if known.cidr != str(self.network):
             return
@@ -112,7 +115,3 @@ class Addresses:
                 continue
             if address in self.network and address not in self._of.values():
                 self._of[uid] = address
-
-    def _write(self) -> None:
-        content = _File(str(self.network), self._last, {uid: str(a) for uid, a in sorted(self._of.items())})
-        replace(self._path, msgspec.json.encode(content))

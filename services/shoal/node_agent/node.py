@@ -11,13 +11,13 @@ import msgspec
 from shoal import clock
 from shoal.model.pod import Pod
 from shoal.names import ObjectKey
-from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.containers import Ground, hostname
 from shoal.node_agent.environment import Place
 from shoal.node_agent.etc_files import Resolver, hosts, read_resolv_conf, resolv_conf, resolver
 from shoal.node_agent.hostports import HostPort
 from shoal.node_agent.images import Images
 from shoal.node_agent.kept import Kept
+from shoal.node_agent.kept_addresses import KeptAddresses
 from shoal.node_agent.runtime.ownership import Owner, labels_of
 from shoal.node_agent.runtime.port import EngineInfo, Labels, Runtime
 from shoal.node_agent.turns import Turns
@@ -55,7 +55,7 @@ class Node(msgspec.Struct, kw_only=True):
     owner: Owner
     runtime: Runtime
     images: Images
-    addresses: Addresses
+    addresses: KeptAddresses
     volumes: Volumes
     network: Network | None
     engine_network: str

@@ -84,7 +84,7 @@ class Performer:
         if pod.spec.host_network:
             self._known.pod_ip = node.address
         else:
-            self._known.pod_ip = str(node.addresses.give(self._known.uid))
+            self._known.pod_ip = str(await node.addresses.give(self._known.uid))
         self._known.released = False
         loop = asyncio.get_running_loop()
         self._known.files = await loop.run_in_executor(
@@ -257,7 +257,7 @@ class Performer:
             await node.runtime.remove_volumes(self._known.uid)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, node.volumes.release, self._known.uid)
-        node.addresses.free(self._known.uid)
+        await node.addresses.free(self._known.uid)
         self._known.prepared, self._known.released = False, True
 
     # --- what failed ---------------------------------------------------------------------------------------------------

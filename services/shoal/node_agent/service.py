@@ -20,11 +20,11 @@ from shoal.model.pod import BoundPod
 from shoal.names import ObjectKey
 from shoal.node_agent import host as hosts
 from shoal.node_agent import hostports
-from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.images import Images
 from shoal.node_agent.joining import engine_info, register
 from shoal.node_agent.kept import Kept
+from shoal.node_agent.kept_addresses import KeptAddresses
 from shoal.node_agent.lifecycle import group
 from shoal.node_agent.network import PodNetwork, link_name, marks
 from shoal.node_agent.node import Node, at_once
@@ -82,8 +82,10 @@ async def _serve(config: AgentConfig) -> None:
             registered = await register(bus, config, host)
             runtime.owner = Owner(registered.cluster_uid, config.node)
             node_marks = marks(registered.cluster_uid, config.node)
-            addresses = Addresses(config.state / "addresses.json", registered.pod_cidr)
-            sandboxes = await open_sandboxes(config, runtime, engine, node_marks, addresses, registered.cluster_cidr)
+            addresses = KeptAddresses(config.state / "addresses.json", registered.pod_cidr)
+            sandboxes = await open_sandboxes(
+                config, runtime, engine, node_marks, addresses.pool, registered.cluster_cidr
+            )
             agent = Agent(
                 config,
                 bus,
@@ -116,7 +118,7 @@ class Agent:
         engine: EngineInfo,
         host: hosts.Host,
         registered: RegisterReply,
-        addresses: Addresses,
+        addresses: KeptAddresses,
         network: PodNetwork | None,
         engine_network: str,
         sandbox_kept: str = "",
@@ -211,7 +213,7 @@ class Agent:
             self.host,
             self.node.engine,
             sandbox=self.sandbox,
-            pods=self.node.addresses.size,
+            pods=self.node.addresses.pool.size,
             engine_error=engine_error,
             now=self.node.now(),
         )
@@ -258,7 +260,7 @@ class Agent:
         """Before any is given out: after a loss of the file, what runs keeps its own. What runs comes first."""
         sandboxes = [f for f in facts if f.labels.container == SANDBOX and f.labels.address and f.state != EXITED]
         for fact in sorted(sandboxes, key=lambda f: f.state != RUNNING):
-            if not self.node.addresses.adopt(fact.labels.uid, fact.labels.address):
+            if not self.node.addresses.pool.adopt(fact.labels.uid, fact.labels.address):
                 log.warning("address.taken", uid=fact.labels.uid, address=fact.labels.address)
 
     # --- what is bound ---------------------------------------------------------------------------------------------------
@@ -385,7 +387,7 @@ class Agent:
                 log.warning("collect.files", uid=uid, error=str(error))
         for uid in self.node.kept.uids() - known():
             self.node.kept.forget(uid)
-        self.node.addresses.keep_only(known())
+        await self.node.addresses.keep_only(known())
         if self.network is not None:
             await self.network.program()
             there = await loop.run_in_executor(None, self.network.links)

@@ -56,7 +56,7 @@ class Host:
     async def start(self, kind: str) -> tuple[str, str]:
         """An agent with that setting; the kind it has, and why not the one that was set."""
         config = AgentConfig(bus=BusConfig(), node="n1", state=self.state, sandbox=kind)
-        addresses = Addresses(self.state / "a", "10.208.0.0/24")
+        addresses = Addresses("10.208.0.0/24")
         info = EngineInfo(architecture="x86_64")
         runtime: Any = self
         made = await sandboxes.open_sandboxes(config, runtime, info, MARKS, addresses, "10.208.0.0/12")

@@ -13,9 +13,9 @@ from shoal import names
 from shoal.config import BusConfig
 from shoal.model.pod import BoundPod
 from shoal.names import Names, ObjectKey
-from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.host import Host
+from shoal.node_agent.kept_addresses import KeptAddresses
 from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import EngineInfo
 from shoal.node_agent.service import Agent
@@ -43,7 +43,7 @@ async def agent(tmp_path: Path) -> Agent:
     runtime: Any = SimulatedRuntime()
     runtime.owner = Owner("c1", "n1")
     bus: Any = Bus()
-    addresses = Addresses(tmp_path / "addresses", "10.208.0.0/24")
+    addresses = KeptAddresses(tmp_path / "addresses", "10.208.0.0/24")
     registered = RegisterReply(node_uid="n", cluster_uid="c1", pod_cidr="10.208.0.0/24", cluster_cidr="10.208.0.0/12")
     config = AgentConfig(bus=BusConfig(), node="n1", state=tmp_path)
     host = Host(name="n1", address="192.0.2.1")
@@ -60,7 +60,7 @@ async def test_what_runs_keeps_its_address_though_the_file_is_lost(agent: Agent)
         agent._tasks = tasks
         agent._engine_listed((msgspec.structs.replace(sandbox, labels=labels), a_fact()), 0.0)
         assert str(agent.node.addresses.of("u1")) == "10.208.0.2"
-        assert str(agent.node.addresses.give("new")) != "10.208.0.2"
+        assert str(await agent.node.addresses.give("new")) != "10.208.0.2"
         agent.workers["u1"].unwanted()
 
 

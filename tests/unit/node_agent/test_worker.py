@@ -16,9 +16,9 @@ from tests.unit.node_agent.simulated import SimulatedRuntime
 from shoal.errors import ShoalError, Unavailable
 from shoal.model.pod import Pod, PodStatus
 from shoal.names import ObjectKey
-from shoal.node_agent.addresses import Addresses
 from shoal.node_agent.images import Images
 from shoal.node_agent.kept import Kept
+from shoal.node_agent.kept_addresses import KeptAddresses
 from shoal.node_agent.node import Node
 from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import EXITED, RUNNING, EngineError, EngineInfo, Image
@@ -90,7 +90,7 @@ class Case:
             owner=Owner("c1", "n1"),
             runtime=self.runtime,
             images=Images(self.runtime, lambda: self.runtime.now),
-            addresses=Addresses(folder / "addresses", "10.208.0.0/24"),
+            addresses=KeptAddresses(folder / "addresses", "10.208.0.0/24"),
             volumes=Volumes(folder / "pods", shared=True),
             network=self.network,
             engine_network="",
