@@ -9,7 +9,7 @@ one broken object stops no other.
 import asyncio
 from collections.abc import Hashable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,7 +21,7 @@ from shoal.controller.queue import Queue
 from shoal.errors import Conflict, Deposed, Retryable, ShoalError
 from shoal.names import ObjectKey, desired
 from shoal.store.records import Change
-from shoal.telemetry.logs import log
+from shoal.telemetry.logs import log, tell_written
 from shoal.telemetry.trace import Span, span
 from shoal.wildcards import covers
 
@@ -100,7 +100,10 @@ class Term:
                 try:
                     yield (index, key), controller.decide(key, self.shell.view, now)
                 except Exception:
-                    log.exception("controller.decide_failed", controller=controller.name, key=str(key))
+                    wish = self._wish((index, key))
+                    log.exception(
+                        "controller.decide_failed", controller=controller.name, key=str(key), traceparent=wish
+                    )
                     self._retry((index, key))
 
     def _retry(self, key: WorkKey) -> None:
@@ -114,7 +117,7 @@ class Term:
         try:
             unit = changes(decision.actions, self.shell.view, spans)
         except Exception:
-            log.exception("controller.decide_failed", controller=self._name(key), key=str(key[1]))
+            log.exception("controller.decide_failed", **self._about(key, spans))
             spans.end("not sent")
             self._retry(key)
             return
@@ -135,19 +138,21 @@ class Term:
         committed = False
         try:
             if not await self._confirmed(decision):
-                log.warning("controller.not_confirmed", controller=self._name(key), key=str(key[1]))
+                log.warning("controller.not_confirmed", **self._about(key, spans))
                 self._later(key)
                 return
             revisions = await self._commit(unit)
             committed = True
             spans.end()
             self.backoff.succeeded(key)
+            if unit:
+                self._tell_committed(key, decision, unit, revisions, spans)
             for emit in told:
                 await self._emit(key, emit, spans)
             await self.shell.waits.until_shown(self._last_seen(unit, revisions), SHOWN_TIMEOUT_S)
         except Conflict as conflict:
             spans.end(conflict)
-            log.debug("controller.conflict", controller=self._name(key), key=str(key[1]), entry=conflict.key)
+            log.debug("controller.conflict", **self._about(key, spans), entry=conflict.key)
             self._undone(key)
             await self._out_of_the_way(key, unit, conflict)
         except Deposed as error:
@@ -155,15 +160,15 @@ class Term:
             self.leadership.lost.set()
         except Retryable as error:
             spans.end(error)
-            log.debug("controller.unavailable", controller=self._name(key), key=str(key[1]), error=str(error))
+            log.debug("controller.unavailable", **self._about(key, spans), error=str(error))
             self._later(key)
         except ShoalError as error:
             spans.end(error)
-            log.warning("controller.refused", controller=self._name(key), key=str(key[1]), error=str(error))
+            log.warning("controller.refused", **self._about(key, spans), error=str(error))
             self._later(key)
         except Exception as error:
             spans.end(error)
-            log.exception("controller.unit_failed", controller=self._name(key), key=str(key[1]))
+            log.exception("controller.unit_failed", **self._about(key, spans))
             self._later(key)
         finally:
             if not committed:
@@ -227,6 +232,31 @@ class Term:
 
     def _name(self, key: WorkKey) -> str:
         return self.shell.controllers[key[0]].name
+
+    # --- telling ---
+
+    def _tell_committed(
+        self, key: WorkKey, decision: Decision, unit: list[Change], revisions: tuple[int, ...], spans: "_Spans"
+    ) -> None:
+        trace = decision.trace
+        node = trace.attributes.get("node") if trace is not None else None
+        told = self._about(key, spans) | {"what": trace.name if trace is not None else "write"}
+        told |= {"node": node} if node else {}
+        told["traceparent"] = told["traceparent"] or next((c.traceparent for c in unit if c.traceparent), "")
+        tell_written("controller.committed", [c.key for c in unit], revision=max(revisions), **told)
+
+    def _about(self, key: WorkKey, spans: "_Spans") -> dict[str, Any]:
+        """What a line about a unit carries: who decided it, of what, for which wish."""
+        return {
+            "controller": self._name(key),
+            "key": str(key[1]),
+            "traceparent": spans.traceparent or self._wish(key),
+        }
+
+    def _wish(self, key: WorkKey) -> str:
+        """The traceparent of the object, as it is stored; "" for a key that is none, or is gone."""
+        stored = self.shell.view.get(key[1]) if isinstance(key[1], ObjectKey) else None
+        return stored.traceparent if stored is not None else ""
 
 
 class _Spans:

@@ -12,7 +12,7 @@ a process outlives whoever read its stderr.
 import logging
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -32,8 +32,16 @@ finally:
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _FIRST = ("ts", "level", "event", "process", "trace_id")
+KEYS_TOLD = 3
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def tell_written(event: str, keys: Sequence[str], *, revision: int, traceparent: str = "", **fields: Any) -> None:
+    """One line for what was written at once, however much that is; every key at debug."""
+    log.info(event, **fields, revision=revision, count=len(keys), keys=keys[:KEYS_TOLD], traceparent=traceparent)
+    if len(keys) > KEYS_TOLD:
+        log.debug(event, **fields, revision=revision, count=len(keys), keys=keys, traceparent=traceparent)
 
 
 def configure(process: str, env: Mapping[str, str] = os.environ) -> None:

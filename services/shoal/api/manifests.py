@@ -25,6 +25,7 @@ from shoal.api import guard
 from shoal.api.documents import FAILED, Applier, Progress, Refusal, Whole, fit, read
 from shoal.api.live import Live
 from shoal.api.pull import WORKING_EVERY_S, Published, Pull
+from shoal.api.writing import WRITTEN, tell_applied
 from shoal.bus import jetstream
 from shoal.bus.connection import Bus
 from shoal.controller.lease import Leadership, Lease
@@ -135,7 +136,7 @@ class Manifests:
         except (Deposed, Retryable):
             raise
         except Exception as error:
-            log.exception("manifests.failed", sequence=message.sequence, user=sender.user)
+            log.exception("manifests.failed", sequence=message.sequence, user=sender.user, traceparent=traceparent)
             reply = ApplyReply(error=to_status(_internal(error)), traceparent=traceparent)
         await self._conclude(message, reply, leadership)
         reply.sequence = message.sequence
@@ -144,7 +145,7 @@ class Manifests:
         except Retryable:
             raise
         except Exception as error:  # what was done is done: the next message does not wait because it cannot be told
-            log.exception("manifests.not_told", sequence=message.sequence, user=sender.user)
+            log.exception("manifests.not_told", sequence=message.sequence, user=sender.user, traceparent=traceparent)
             failed = ApplyReply(error=to_status(_internal(error)), traceparent=traceparent, sequence=message.sequence)
             await self._publish(sender, failed)
 
@@ -192,7 +193,8 @@ class Manifests:
 
     async def _try_out(self, message: Published) -> None:
         """Raises: Refusal if reading it kills, or never ends."""
-        log.warning("manifests.suspect", sequence=message.sequence, delivered=message.delivered)
+        wish = guard.context(message.traceparent)
+        log.warning("manifests.suspect", sequence=message.sequence, delivered=message.delivered, traceparent=wish)
         trial = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -223,11 +225,12 @@ class Manifests:
             id=sender.id,
             sequence=reply.sequence,
             documents=len(reply.results),
-            written=sum(r.result in ("created", "configured") for r in reply.results),
+            written=sum(r.result in WRITTEN for r in reply.results),
             failed=sum(r.result == FAILED for r in reply.results),
             error=reply.error.message if reply.error else None,
             traceparent=reply.traceparent,
         )
+        tell_applied(reply)
         if reply.error is not None:
             key = about or ObjectKey("manifests", sender.namespace, sender.id)
             await self._emit(key, "Refused", reply.error.message, reply.traceparent)
@@ -247,7 +250,9 @@ class Manifests:
         try:
             await jetstream.publish(self._bus, subject, body, headers=headers)
         except (TooLarge, jetstream.ApiError):
-            log.exception("manifests.outcome_lost", sequence=reply.sequence, user=sender.user)
+            log.exception(
+                "manifests.outcome_lost", sequence=reply.sequence, user=sender.user, traceparent=reply.traceparent
+            )
 
     async def _emit(self, key: ObjectKey, reason: str, message: str, traceparent: str) -> None:
         stored = self._live.view.get(key)

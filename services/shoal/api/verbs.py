@@ -17,7 +17,7 @@ from shoal.api.guard import is_token
 from shoal.api.history import type_for
 from shoal.api.live import Live
 from shoal.api.paging import Page, page, read_token, write_token
-from shoal.api.writing import Plan, Writer, erasure, kind_named, put
+from shoal.api.writing import Plan, Writer, erasure, kind_named, put, tell_applied
 from shoal.bus.rpc import Request, decode
 from shoal.errors import AlreadyExists, BadRequest, Conflict, Expired, NotFound, to_status
 from shoal.model.manifest import decode_input
@@ -147,6 +147,8 @@ class Verbs:
                 ignore_unknown=asked.ignore_unknown,
             )
             reply = await self._applier.apply(documents, dry_run=asked.dry_run, traceparent=request.traceparent)
+            if not asked.dry_run:
+                tell_applied(reply)
             return fit(reply, self._reply_bytes_max)
         except Refusal as refusal:
             return ApplyReply(error=to_status(refusal.error))

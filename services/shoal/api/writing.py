@@ -15,14 +15,17 @@ from shoal.controller.actions import Remove, changes, rfc3339
 from shoal.errors import Conflict, Invalid
 from shoal.model.meta import Object
 from shoal.model.node import RANGE_RESTS_S
-from shoal.model.registry import Kind, by_resource, encode
+from shoal.model.registry import Kind, by_resource, encode, key_of
 from shoal.names import NODES, ObjectKey, claim, desired
 from shoal.store.records import Change, Put
 from shoal.store.store import Store
 from shoal.store.stored import Stored
 from shoal.store.view import View
+from shoal.telemetry.logs import tell_written
+from shoal.wire import ApplyReply
 
 TRIES = 12
+WRITTEN = ("created", "configured")  # results of an apply
 
 
 class Clock(msgspec.Struct, frozen=True):
@@ -66,6 +69,8 @@ class Writer:
                 conflict = error
                 await self.again(attempt)
                 continue
+            keys, wish = [c.key for c in plan.changes], plan.changes[0].traceparent
+            tell_written("api.written", keys, key=str(key_of(plan.object)), revision=revisions[-1], traceparent=wish)
             await self.live.reached(revisions[-1])
             return plan.object, revisions[-1]
         raise Conflict(f"it changes faster than it can be written: {conflict.message}", key=conflict.key)
@@ -74,6 +79,18 @@ class Writer:
         """After a conflict: what was in the way is in the view when this returns."""
         await asyncio.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 6)))
         await self.live.newest()
+
+
+def tell_applied(reply: ApplyReply) -> None:
+    """The line of what an apply wrote, once it is done."""
+    written = [r for r in reply.results if r.result in WRITTEN]
+    if not written:
+        return
+    keys = [desired(ObjectKey(r.resource, r.namespace, r.name)) for r in written]
+    newest = max(r.revision for r in written)
+    first = written[0]
+    key = str(ObjectKey(first.resource, first.namespace, first.name))
+    tell_written("api.written", keys, key=key, revision=newest, traceparent=reply.traceparent)
 
 
 def put(key: ObjectKey, obj: Object, stored: Stored[Any] | None, traceparent: str = "") -> Put:
