@@ -1,4 +1,4 @@
-"""The host that this agent is on: who it is, what it has, what it uses. Read once; the status made of it is pure."""
+"""The host that this agent is on: who it is, what it has, what it uses; the status made of it is pure."""
 
 import os
 import uuid
@@ -56,18 +56,26 @@ def host_uid(state: Path) -> str:
 
 def read_host(name: str, address: str, engine: EngineInfo, state: Path) -> Host:
     disk = os.statvfs(state)
-    return Host(
+    host = Host(
         name=name,
         address=address,
         machine_id=_read("/etc/machine-id"),
         system_uuid=_read("/sys/class/dmi/id/product_uuid"),
         boot_id=_read("/proc/sys/kernel/random/boot_id"),
+        disk_bytes=disk.f_blocks * disk.f_frsize,
+    )
+    return on_engine(host, engine)
+
+
+def on_engine(host: Host, engine: EngineInfo) -> Host:
+    """With what its engine says of it."""
+    return msgspec.structs.replace(
+        host,
         kernel=engine.kernel or os.uname().release,
         os_image=engine.os,
         architecture=_ARCHITECTURES.get(engine.architecture, engine.architecture),
         cpus=engine.cpus or os.cpu_count() or 1,
         memory_bytes=engine.memory_bytes,
-        disk_bytes=disk.f_blocks * disk.f_frsize,
     )
 
 
@@ -159,10 +167,18 @@ def _any_address() -> str:
 
 
 def node_status(
-    host: Host, engine: EngineInfo, *, sandbox: str, pods: int, engine_error: str = "", now: float
+    host: Host,
+    engine: EngineInfo,
+    *,
+    sandbox: str,
+    pods: int,
+    engine_error: str = "",
+    last: Condition | None = None,
+    now: float,
 ) -> NodeStatus:
-    """`sandbox`: fast or engine. `engine_error` "": the engine answers. `now`: when the state last changed."""
-    when = time_of(now)
+    """`sandbox`: fast or engine. `engine_error` "": the engine answers. `last`: the Ready that was told before; it keeps
+    its time as long as its status does.
+    """
     capacity = {
         "cpu": str(host.cpus),
         "memory": quantity.format_bytes(host.memory_bytes),
@@ -170,12 +186,13 @@ def node_status(
         "pods": str(min(pods, PODS_MAX)),
     }
     free = max(0, host.memory_bytes - RESERVED_MEMORY_BYTES)
+    answers = "False" if engine_error else "True"
     ready = Condition(
         type="Ready",
-        status="False" if engine_error else "True",
+        status=answers,
         reason="EngineNotReady" if engine_error else "AgentReady",
         message=f"the container engine does not answer: {engine_error}" if engine_error else "the agent is ready",
-        last_transition_time=when,
+        last_transition_time=last.last_transition_time if last and last.status == answers else time_of(now),
     )
     return NodeStatus(
         capacity=capacity,

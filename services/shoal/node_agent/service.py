@@ -20,13 +20,14 @@ from shoal.model.pod import BoundPod
 from shoal.names import ObjectKey
 from shoal.node_agent import host as hosts
 from shoal.node_agent import hostports
+from shoal.node_agent.collecting import Collector
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.images import Images
 from shoal.node_agent.joining import engine_info, register
 from shoal.node_agent.kept import Kept
 from shoal.node_agent.kept_addresses import KeptAddresses
 from shoal.node_agent.lifecycle import group
-from shoal.node_agent.network import PodNetwork, link_name, marks
+from shoal.node_agent.network import PodNetwork, marks
 from shoal.node_agent.node import Node, at_once
 from shoal.node_agent.reporter import Reporter
 from shoal.node_agent.runtime.engine import Engine
@@ -43,6 +44,7 @@ from shoal.node_agent.runtime.port import (
     Lost,
 )
 from shoal.node_agent.sandboxes import ENGINE, FAST, ensure_image, open_sandboxes, why_apart
+from shoal.node_agent.self_report import SelfReport
 from shoal.node_agent.sessions import Sessions
 from shoal.node_agent.turns import Turns
 from shoal.node_agent.volumes import Volumes
@@ -57,6 +59,7 @@ from shoal.wire import Heartbeat, RegisterReply
 SESSION_REQUESTS_MAX = 512
 WORKER_AGAIN_S = 10.0
 NODE_TOLD_S = 10.0
+COLLECT_AGAIN_S = 3600.0  # if the engine was not lost meanwhile
 PODS = "pods"
 
 
@@ -138,6 +141,7 @@ class Agent:
         self.workers: dict[str, Worker] = {}
         self._uids: dict[ObjectKey, str] = {}  # the uid that is bound under a key
         self._synced = asyncio.Event()
+        self._listed = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self.node = Node(
             name=config.node,
@@ -156,6 +160,10 @@ class Agent:
             turns=Turns(at_once(engine.cpus)),
             oom_floor=hosts.oom_floor(),
         )
+        self.report = SelfReport(
+            self.node, host, registered.node_uid, sandbox=self.sandbox, file=config.state / "ready.json"
+        )
+        self.collector = Collector(self.node, network, self._known)
 
     async def run(self) -> None:
         await self._sandbox_image()
@@ -198,7 +206,7 @@ class Agent:
             raise NotFound(f"node {self.config.node} has no such pod")
         return group(worker.facts).containers.get(container, ())
 
-    # --- heartbeats and the node itself ----------------------------------------------------------------------------------
+    # --- heartbeats ----------------------------------------------------------------------------------------------------
 
     async def _heartbeats(self) -> None:
         subject, sequence = self.bus.names.heartbeat(self.config.node), 0
@@ -207,18 +215,6 @@ class Agent:
             with suppress(Retryable):
                 await self.bus.publish(subject, Heartbeat(session=self.session, sequence=sequence))
             await asyncio.sleep(self.registered.heartbeat_seconds)
-
-    def _report_node(self, engine_error: str = "") -> None:
-        status = hosts.node_status(
-            self.host,
-            self.node.engine,
-            sandbox=self.sandbox,
-            pods=self.node.addresses.pool.size,
-            engine_error=engine_error,
-            now=self.node.now(),
-        )
-        key = ObjectKey("nodes", "", self.config.node)
-        self.reporter.pod(key, self.registered.node_uid, status)
 
     # --- the engine ------------------------------------------------------------------------------------------------------
 
@@ -232,7 +228,7 @@ class Agent:
                         if self.node.engine_up.is_set():
                             log.warning("engine.lost", why=why)
                             self.node.engine_up.clear()
-                            self._report_node(why)
+                            self.report.tell(why)
                     case ImagesChanged():
                         self.images.changed()
                     case Changed(uid=uid):
@@ -253,8 +249,10 @@ class Agent:
                 worker.listed((), asked_at)
         if self._synced.is_set():
             self._confirm_unbound()
+        self._listed.set()
         log.info("engine.listed", containers=len(facts))
-        self._report_node()
+        self.report.tell()
+        self._spawn(self.report.look(), "look at the engine")
 
     def _adopt_addresses(self, facts: tuple[Fact, ...]) -> None:
         """Before any is given out: after a loss of the file, what runs keeps its own. What runs comes first."""
@@ -309,7 +307,9 @@ class Agent:
         if self.network is not None and not self._synced.is_set():
             address = self.node.addresses.of(uid)
             self.network.remember_ports(uid, hostports.of_pod(bound.pod, str(address or "")))
-        self._worker(key, uid).wanted(bound.pod, drained=bound.drained, traceparent=entry.traceparent)
+        self._worker(key, uid).wanted(
+            bound.pod, drained=bound.drained, traceparent=entry.traceparent, revision=entry.revision
+        )
 
     async def _confirm(self, key: ObjectKey, uid: str) -> None:
         """Is there really no record of this pod? Asked until there is an answer."""
@@ -369,31 +369,26 @@ class Agent:
             if uid not in bound:
                 self._spawn(self._confirm(worker.key, uid), f"confirm {worker.key}")
 
+    def _known(self) -> set[str]:
+        return set(self._uids.values()) | set(self.workers)
+
     async def _collect(self) -> None:
-        """Once, when both lists are complete: containers without a record, files, addresses and links without a pod."""
-        await self.node.engine_up.wait()
+        """When both lists are complete, and whenever the engine has listed again."""
+        await self._listed.wait()
         await self._synced.wait()
+        self._listed.clear()
         self._confirm_unbound()
-
-        def known() -> set[str]:
-            """Looked at anew after each wait: a pod that came meanwhile must not lose what it was just given."""
-            return set(self._uids.values()) | set(self.workers)
-
-        loop = asyncio.get_running_loop()
-        for uid in self.node.volumes.uids() - known():
-            try:
-                await loop.run_in_executor(None, self.node.volumes.release, uid)
-            except ShoalError as error:
-                log.warning("collect.files", uid=uid, error=str(error))
-        for uid in self.node.kept.uids() - known():
-            self.node.kept.forget(uid)
-        await self.node.addresses.keep_only(known())
         if self.network is not None:
             await self.network.program()
-            there = await loop.run_in_executor(None, self.network.links)
-            await self.network.remove_links(there - {link_name(uid) for uid in known()})
+        await self.collector.collect()
         with suppress(TimeoutError):
             async with asyncio.timeout(NODE_TOLD_S):  # who waits for this node finds it described
                 await self.reporter.told(ObjectKey("nodes", "", self.config.node), self.registered.node_uid)
         ready()
         log.info("ready", node=self.config.node, address=self.host.address, pods=len(self._uids), sandbox=self.sandbox)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COLLECT_AGAIN_S):
+                    await self._listed.wait()
+            self._listed.clear()
+            await self.collector.collect()

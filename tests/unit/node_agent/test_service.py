@@ -1,24 +1,30 @@
 """The agent's shell without a bus: whom it adopts, confirms and forgets."""
 
 import asyncio
+import errno
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import pytest_asyncio
 from tests.unit.node_agent.made import a_fact, a_pod, a_sandbox
 from tests.unit.node_agent.simulated import SimulatedRuntime
 
 from shoal import names
 from shoal.config import BusConfig
+from shoal.model.node import NodeStatus
 from shoal.model.pod import BoundPod
 from shoal.names import Names, ObjectKey
+from shoal.node_agent import service
 from shoal.node_agent.config import AgentConfig
 from shoal.node_agent.host import Host
 from shoal.node_agent.kept_addresses import KeptAddresses
 from shoal.node_agent.runtime.ownership import Owner
 from shoal.node_agent.runtime.port import EngineInfo
+from shoal.node_agent.self_report import SelfReport
 from shoal.node_agent.service import Agent
+from shoal.node_agent.status import time_of
 from shoal.store.records import Entry
 from shoal.wire import RegisterReply
 
@@ -93,3 +99,104 @@ async def test_nothing_is_kept_of_pods_that_ended(agent: Agent) -> None:
     reporter = agent.reporter
     assert (agent.workers, agent._uids) == ({}, {})
     assert (reporter._waiting, reporter._asked, reporter._sent, reporter._revisions) == ({}, {}, {}, {})
+
+
+def of_node(agent: Agent) -> NodeStatus:
+    """What is told of the node next."""
+    report = agent.reporter._waiting[ObjectKey("nodes", "", "n1"), "n"]
+    return msgspec.json.decode(report.status, type=NodeStatus)
+
+
+async def listed(agent: Agent) -> NodeStatus:
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        agent._tasks = tasks
+        agent._engine_listed((), 0.0)
+    return of_node(agent)
+
+
+async def test_ready_tells_since_when_it_is_so_over_restarts_too(agent: Agent, tmp_path: Path) -> None:
+    now = 1_000_000.0
+    agent.node.now = lambda: now
+    since = (await listed(agent)).conditions[0].last_transition_time
+    now += 60
+    assert (await listed(agent)).conditions[0].last_transition_time == since
+    again = SelfReport(agent.node, agent.host, "n", sandbox="fast", file=tmp_path / "ready.json")
+    again.tell()
+    assert of_node(agent).conditions[0].last_transition_time == since
+    again.tell("it broke off")
+    lost = of_node(agent).conditions[0]
+    assert (lost.status, lost.last_transition_time) == ("False", time_of(now))
+    now += 60
+    again.tell("it is still away")
+    still = of_node(agent).conditions[0]
+    assert (still.last_transition_time, still.message) == (
+        time_of(now - 60),
+        "the container engine does not answer: it is still away",
+    )
+
+
+async def test_an_engine_that_comes_back_another_is_described_anew(agent: Agent) -> None:
+    before = await listed(agent)
+    assert before.node_info is not None
+    assert (before.node_info.container_runtime_version, before.capacity["cpu"]) == ("docker://20.10", "2")
+
+    async def info() -> EngineInfo:
+        return EngineInfo(version="29.0", architecture="x86_64", cpus=8, memory_bytes=16 << 30)
+
+    agent.runtime.info = info  # type: ignore[method-assign]
+    after = await listed(agent)
+    assert after.node_info is not None
+    assert (after.node_info.container_runtime_version, after.capacity["cpu"]) == ("docker://29.0", "8")
+    assert (after.capacity["memory"], agent.node.engine.version) == ("16Gi", "29.0")
+
+
+async def test_a_description_that_comes_late_does_not_say_that_the_engine_answers(agent: Agent) -> None:
+    await listed(agent)
+    agent.node.engine_up.clear()
+    agent.report.tell("it broke off")
+    await agent.report.look()
+    assert of_node(agent).conditions[0].status == "False"
+
+
+async def test_what_is_left_over_is_collected_with_every_list_and_one_that_stays_keeps_nothing_back(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[str] = []
+    release = agent.node.volumes.release
+
+    def stubborn(uid: str) -> None:
+        rounds.append(uid)
+        if uid == "a-busy":
+            raise OSError(errno.EBUSY, "device or resource busy")
+        release(uid)
+
+    def left(*uids: str) -> None:
+        for uid in uids:
+            (tmp_path / "pods" / uid / "etc").mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(agent.node.volumes, "release", stubborn)
+    monkeypatch.setattr(service, "NODE_TOLD_S", 0.0)
+    left("a-busy", "b")
+    await agent.node.addresses.give("b")
+    agent._synced.set()
+    agent._listed.set()
+    ended: asyncio.Queue[None] = asyncio.Queue()
+    collect = agent.collector.collect
+
+    async def told() -> None:
+        await collect()
+        ended.put_nowait(None)
+
+    monkeypatch.setattr(agent.collector, "collect", told)
+    collecting = asyncio.create_task(agent._collect())
+    try:
+        await asyncio.wait_for(ended.get(), 5)
+        assert (agent.node.volumes.uids(), agent.node.addresses.of("b")) == ({"a-busy"}, None)
+        left("c")
+        agent._listed.set()
+        await asyncio.wait_for(ended.get(), 5)
+        assert rounds == ["a-busy", "b", "a-busy", "c"]
+        assert not collecting.done()
+    finally:
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)
