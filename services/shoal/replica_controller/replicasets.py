@@ -7,6 +7,7 @@ unit, so that one look settles.
 """
 
 import hashlib
+import math
 import uuid
 from collections import Counter
 from collections.abc import Iterable
@@ -96,7 +97,7 @@ class ReplicaSets:
         claims += [Replace(p, _with_owner(p.object, stored.object)) for p in adopted]
         mine += adopted
         claims += [
-            mark_deleted(p, now) for p in surplus_finished(owned, stored.object.spec.replicas or 0)[:COLLECT_MAX]
+            mark_deleted(p, now) for p in surplus_finished(owned, stored.object.spec.replicas or 0, now)[:COLLECT_MAX]
         ]
         if left > 0:  # what is claimed wakes us again; nothing is made or deleted before it is known what there is
             return Decision((*claims, *_tell(stored, mine, [], None, now)), _next_available_s(stored, mine, now))
@@ -161,24 +162,19 @@ def _scale_up(
     if (pause_s := _pause_s(stored, owned, now)) > 0:
         return Decision((*claims, *_tell(stored, mine, [], None, now)), pause_s)
     counter = _own(stored).counter
-    created: list[Pod] = []
+    created: dict[str, Pod] = {}
     while len(created) < min(missing, CREATE_MAX):
         counter += 1
         name = pod_name(stored.object.metadata.name, stored.uid, counter)
-        if view.desired_entry(ObjectKey(PODS, stored.key.namespace, name)) is None:
-            created.append(_make_pod(stored.object, name, counter, now))
+        taken = name in created or view.desired_entry(ObjectKey(PODS, stored.key.namespace, name)) is not None
+        if not taken:  # two counters may come to one name: five characters are not many
+            created[name] = _make_pod(stored.object, name, counter, now)
     return Decision(
         (
             *claims,
-            *(Create(pod) for pod in created),
-            *_tell(stored, mine, created, counter, now),
-            Emit(
-                stored.key,
-                stored.uid,
-                "Normal",
-                "SuccessfulCreate",
-                _told("Created", [p.metadata.name for p in created]),
-            ),
+            *(Create(pod) for pod in created.values()),
+            *_tell(stored, mine, list(created.values()), counter, now),
+            Emit(stored.key, stored.uid, "Normal", "SuccessfulCreate", _told("Created", list(created))),
         ),
         trace=_trace(stored, len(created)),
     )
@@ -233,29 +229,34 @@ def _make_pod(owner: ReplicaSet, name: str, counter: int, now: float) -> Pod:
 
 
 def _pause_s(stored: Stored[ReplicaSet], owned: list[Stored[Pod]], now: float) -> float:
-    """Seconds until the next pod may be made, 0 unless many have failed of late."""
-    born = [
-        unix_seconds(p.object.metadata.creation_timestamp)
-        for p in owned
-        if p.object.status.phase == "Failed" and p.object.metadata.creation_timestamp
-    ]
-    failures = sum(now - t < FAILURE_WINDOW_S for t in born)
-    if failures <= _failures_free(stored.object.spec.replicas or 0):
+    """Seconds until the next pod may be made, 0 unless many have failed of late. `FAILURE_PAUSE_S` at most.
+
+    A pod from the future was made before the clock went back: how long ago that was nobody knows, and it counts as none.
+    """
+    ages = [_age_s(p.object, now) for p in owned if p.object.status.phase == "Failed"]
+    of_late = [age for age in ages if age is not None and 0 <= age < FAILURE_WINDOW_S]
+    if len(of_late) <= _failures_free(stored.object.spec.replicas or 0):
         return 0.0
-    return max(0.0, max(born) + FAILURE_PAUSE_S - now)
+    return max(0.0, FAILURE_PAUSE_S - min(of_late))
 
 
 def _failures_free(replicas: int) -> int:
     return FAILURES_FREE + 2 * replicas
 
 
-def surplus_finished(owned: list[Stored[Pod]], replicas: int) -> list[Stored[Pod]]:
+def surplus_finished(owned: list[Stored[Pod]], replicas: int, now: float) -> list[Stored[Pod]]:
     """Finished pods that tell nothing any more: all but the newest, of which so many stay as pacing has to count.
 
-    Kubernetes keeps 12,500 in the whole cluster (podgc), and a set whose pods fail at once piles them up until then.
+    What is from the future goes first: pacing does not count it. Kubernetes keeps 12,500 in the whole cluster (podgc),
+    and a set whose pods fail at once piles them up until then.
     """
+
+    def rank(stored: Stored[Pod]) -> tuple[object, ...]:
+        age = _age_s(stored.object, now)
+        return age is not None and age >= 0, stored.object.metadata.creation_timestamp or "", stored.key
+
     ended = [p for p in owned if not p.deleting and finished(p.object)]
-    ended.sort(key=lambda p: (p.object.metadata.creation_timestamp or "", p.key), reverse=True)
+    ended.sort(key=rank, reverse=True)
     return ended[_failures_free(replicas) + 1 :]
 
 
@@ -294,25 +295,40 @@ def _mark(victim: Stored[Pod], claimed: dict[ObjectKey, Object], now: float) -> 
 
 
 def rank_victims(pods: list[Stored[Pod]], now: float) -> list[Stored[Pod]]:
-    """Who goes first, by Kubernetes' order (ActivePodsWithRanks); the name decides between equals."""
+    """Who goes first, by Kubernetes' order (controller_utils.go, ActivePodsWithRanks).
+
+    How long a pod has been ready, and how old it is, is compared by its power of two; between equals the uid decides, so
+    that among pods of about one age it is not always the youngest that goes. One thing differs: there, of two pods whose
+    ready times lie in one power and differ, the uid decides at once, and restarts are compared only of pods that became
+    ready in the same second. That is no order (three pods may each go before the next in a circle); here restarts always
+    come between the two.
+    """
     on_node = Counter(p.object.spec.node_name for p in pods)
 
     def rank(stored: Stored[Pod]) -> tuple[object, ...]:
         pod = stored.object
         ready_s = _ready_for_s(pod, now)
+        age_s = _age_s(pod, now)
         return (
             bool(pod.spec.node_name),
             {"Running": 2, "Unknown": 1}.get(pod.status.phase, 0),
             ready_s is not None,
             _deletion_cost(pod),
             -on_node[pod.spec.node_name],
-            ready_s or 0.0,
+            power_of_two(ready_s),
             -max((c.restart_count for c in pod.status.container_statuses), default=0),
-            _age_s(pod, now),
-            stored.key.name,
+            power_of_two(age_s),
+            stored.uid,
         )
 
     return sorted(pods, key=rank)
+
+
+def power_of_two(age_s: float | None) -> int:
+    """Of a time in nanoseconds; -1 for none, or one in the future, and -2 where nothing is said of it."""
+    if age_s is None:
+        return -2
+    return int(math.log2(age_s * 1e9)) if age_s > 0 else -1
 
 
 def _deletion_cost(pod: Pod) -> int:
@@ -322,17 +338,18 @@ def _deletion_cost(pod: Pod) -> int:
         return 0
 
 
-def _age_s(pod: Pod, now: float) -> float:
+def _age_s(pod: Pod, now: float) -> float | None:
+    """Negative for a pod that another clock made, or this one before it went back; None if that is not said."""
     born = pod.metadata.creation_timestamp
-    return now - unix_seconds(born) if born else 0.0
+    return now - unix_seconds(born) if born else None
 
 
 def _ready_for_s(pod: Pod, now: float) -> float | None:
-    """How long it has been ready, None if it is not."""
+    """How long it has been ready, None if it is not. Its node's clock says since when: that may be ahead of ours."""
     for condition in pod.status.conditions:
         if condition.type == "Ready" and condition.status == "True":
             since = condition.last_transition_time
-            return now - unix_seconds(since) if since else 0.0
+            return max(0.0, now - unix_seconds(since)) if since else 0.0
     return None
 
 

@@ -82,6 +82,22 @@ def test_a_name_that_is_taken_is_passed_over() -> None:
     assert [p.metadata.name for p in created(decide(world))] == [pod_name("web", "rs-web", 2)]
 
 
+def test_names_of_one_unit_that_collide_are_passed_over_too() -> None:
+    """Found by looking: of this uid's first 300 names two are the same."""
+    uid = "00000000-0000-0000-0000-0000001fa89b"
+    names = [pod_name("web", uid, counter) for counter in range(1, CREATE_MAX + 1)]
+    assert len(set(names)) == CREATE_MAX - 1
+    world = World().put(a_replicaset(replicas=CREATE_MAX, uid=uid))
+
+    decision = decide(world)
+    made = created(decision)
+    assert len({pod.metadata.name for pod in made}) == len({pod.metadata.uid for pod in made}) == CREATE_MAX
+    (told_,) = [a for a in decision.actions if isinstance(a, SetStatus)]
+    assert told_.counter == CREATE_MAX + 1
+    carry_out(decision.actions, world.view)
+    assert created(decide(world)) == []
+
+
 def test_a_name_stays_within_a_label() -> None:
     name = pod_name("x" * 200, "uid", 1)
     assert len(name) == 63
@@ -206,6 +222,9 @@ VICTIMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ready for less time": ({"ready_s": 5, "restarts": 0}, {"ready_s": 500, "restarts": 9}),
     "more restarts": ({"restarts": 3, "age_s": 900}, {"restarts": 1, "age_s": 10}),
     "newer": ({"age_s": 10}, {"age_s": 900}),
+    "of about one age, by uid": ({"uid": "u1", "age_s": 800}, {"uid": "u2", "age_s": 700}),
+    "ready for about as long, by uid": ({"uid": "u1", "ready_s": 800}, {"uid": "u2", "ready_s": 700}),
+    "made before the clock went back": ({"age_s": -900}, {"age_s": 1}),
 }
 
 
@@ -227,6 +246,7 @@ def _run_with(world: World, rs: ReplicaSet, name: str, how: dict[str, Any]) -> N
         name,
         owner=rs,
         node=node,
+        uid=how.get("uid", f"pod-{name}"),
         annotations=how.get("annotations", {}),
         creation_timestamp=rfc3339(NOW - how.get("age_s", 100)),
     )
@@ -293,6 +313,34 @@ def test_pods_that_fail_as_soon_as_they_are_made_are_made_ever_more_slowly() -> 
     assert created(decision) == []
     assert decision.requeue_after_s == pytest.approx(6)
     assert len(created(ReplicaSets().decide(WEB, world.view, NOW + 7))) == 1
+
+
+@pytest.mark.parametrize("ahead_s", [1, 3600])
+def test_a_clock_that_went_back_stops_no_set(ahead_s: float) -> None:
+    """What failed in the future paces nothing, keeps nobody out of the count that does, and goes first."""
+    rs = a_replicaset(replicas=1)
+    world = World().put(rs)
+    for i in range(FAILURES_FREE + 3):
+        world.run(a_pod(f"a{i:02d}", owner=rs, node="n1", creation_timestamp=rfc3339(NOW + ahead_s)), phase="Failed")
+    assert len(created(decide(world))) == 1
+
+    for i in range(FAILURES_FREE + 3):
+        world.run(a_pod(f"b{i:02d}", owner=rs, node="n1", creation_timestamp=rfc3339(NOW - 4)), phase="Failed")
+    decision = decide(world)
+    assert created(decision) == []
+    assert decision.requeue_after_s == pytest.approx(6)
+    assert sorted(marked(decision)) == [f"a{i:02d}" for i in range(FAILURES_FREE + 3)]
+
+
+def test_a_node_whose_clock_is_ahead_delays_no_availability_for_ever() -> None:
+    rs = a_replicaset(replicas=1)
+    world = World().put(rs).run(a_pod("a", owner=rs, node="n1"), ready_s=-3600)
+    assert told(decide(world)).available_replicas == 1
+
+    world.put(a_replicaset(replicas=1, min_ready_seconds=60))
+    decision = decide(world)
+    assert told(decision).available_replicas == 0
+    assert decision.requeue_after_s == 60
 
 
 @pytest.mark.parametrize("owned", [True, False])
