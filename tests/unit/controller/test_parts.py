@@ -207,3 +207,15 @@ async def test_a_wait_for_an_entry_ends_when_another_is_there_and_gives_up_in_ti
 
     async with asyncio.timeout(5):
         await waiting
+
+
+async def test_a_wait_that_was_given_up_is_not_kept() -> None:
+    waits = Waits(a_view(Entry("k", b"{}", 5), Synced(5)))
+    staying = asyncio.create_task(waits.until_shown(7, 60))
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(waits.until_shown(9, 0.001) for _ in range(20)))
+
+    assert len(waits) == 1
+    staying.cancel()
+    await asyncio.gather(staying, return_exceptions=True)
+    assert len(waits) == 0
