@@ -17,6 +17,7 @@ UNASKED_CPU_MILLI = 100
 UNASKED_MEMORY_BYTES = 200 * 1024 * 1024
 
 NO_SCHEDULE, PREFER_NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "PreferNoSchedule", "NoExecute"
+NOT_READY_TAINT = Taint(key="node.kubernetes.io/not-ready", effect=NO_SCHEDULE)
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect=NO_SCHEDULE)
 NETWORK_TAINT = Taint(key="node.kubernetes.io/network-unavailable", effect=NO_SCHEDULE)
 ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104  (what a manifest may say, nothing is bound here)

@@ -19,6 +19,7 @@ from shoal.scheduler.asks import (
     NETWORK_TAINT,
     NO_EXECUTE,
     NO_SCHEDULE,
+    NOT_READY_TAINT,
     PREFER_NO_SCHEDULE,
     UNSCHEDULABLE_TAINT,
     Ask,
@@ -45,8 +46,11 @@ class Choice(msgspec.Struct, frozen=True):
 # --- filters: the order is the policy -------------------------------------------------------------------------------------
 
 
-def not_ready(slot: Slot, _ask: Ask) -> Reasons:
-    return FITS if slot.facts.ready else (reasons.NOT_READY,)
+def not_ready(slot: Slot, ask: Ask) -> Reasons:
+    """Tolerated or not: nobody there would start the pod. Only the reason is another, for a taint that it tolerates."""
+    if slot.facts.ready:
+        return FITS
+    return (reasons.NOT_READY_THOUGH_TOLERATED if tolerates(ask.tolerations, NOT_READY_TAINT) else reasons.NOT_READY,)
 
 
 def no_network(slot: Slot, ask: Ask) -> Reasons:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 NOT_READY = "node(s) had untolerated taint {node.kubernetes.io/not-ready: }"
+NOT_READY_THOUGH_TOLERATED = "node(s) were not ready"
 NO_NETWORK = "node(s) had untolerated taint {node.kubernetes.io/network-unavailable: }"
 UNSCHEDULABLE = "node(s) were unschedulable"
 SELECTOR = "node(s) didn't match Pod's node selector"

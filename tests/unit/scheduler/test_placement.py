@@ -39,6 +39,16 @@ def pod(name: str) -> ObjectKey:
     ("node", "ask", "why"),
     [
         (facts("n", ready=False), Ask(), reasons.NOT_READY),
+        (
+            facts("n", ready=False),
+            Ask(tolerations=(Toleration(key="node.kubernetes.io/not-ready", operator="Exists"),)),
+            "node(s) were not ready",
+        ),
+        (
+            facts("n", ready=False),  # what every pod tolerates for a while is to stay, not to come
+            Ask(tolerations=(Toleration(key="node.kubernetes.io/not-ready", operator="Exists", effect="NoExecute"),)),
+            reasons.NOT_READY,
+        ),
         (facts("n", unschedulable=True), Ask(), reasons.UNSCHEDULABLE),
         (
             facts("n", network=False),
