@@ -171,17 +171,6 @@ def test_up_and_down(bare: Bare) -> None:
     bare.run("make", "down", "ARGS=--purge")
 
 
-def test_the_tests_run(bare: Bare) -> None:
-    """All are found there, and some run: with Python 3.11, what is locked and nothing else."""
-    bare.run("make", "install")
-    pytest_of_it = (".venv/bin/pytest", "-q", "-p", "no:cacheprovider", "-n", "0")
-    assert " tests collected" in bare.run(*pytest_of_it, "--collect-only", "-m", "not long").replace("/", " ")
-    shown = bare.run(*pytest_of_it, "tests/test_house.py", "tests/unit/ci", "tests/unit/model/test_registry.py")
-    assert " passed" in shown
-    assert "failed" not in shown
-
-
-@pytest.mark.long
 def test_the_second_command(bare: Bare) -> None:
     """`make test` as it is, but for the choice of tests: static checks, the packages that tests need, pytest."""
     shown = bare.run("make", "test", "ARGS=tests/unit/ci tests/integration/bus/test_jetstream.py", timeout_s=800)
