@@ -18,9 +18,14 @@ from shoal.model.pod import Pod, PodStatus
 from shoal.model.replicaset import ReplicaSet, ReplicaSetStatus
 from shoal.names import ObjectKey
 
+VERBS_OF_WHAT_THERE_IS = ("delete", "get", "list", "patch", "watch")
+
 
 class Kind(msgspec.Struct, frozen=True):
-    """`resource` is the plural, the token of keys and subjects. `status_type` None: the kind has no status."""
+    """`resource` is the plural, the token of keys and subjects. `status_type` None: the kind has no status.
+
+    `verbs`: what may be done with it; `not_made`: why `create` is not among them.
+    """
 
     api_version: str
     kind: str
@@ -31,6 +36,8 @@ class Kind(msgspec.Struct, frozen=True):
     type: builtins.type[Object]
     status_type: builtins.type[msgspec.Struct] | None = None
     categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ("create", *VERBS_OF_WHAT_THERE_IS)
+    not_made: str = ""
 
     @property
     def group(self) -> str:
@@ -46,13 +53,18 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: tuple[Kind, ...] = (
     Kind("v1", "Pod", "pods", "pod", ("po",), True, Pod, PodStatus, ("all",)),
     Kind("apps/v1", "ReplicaSet", "replicasets", "replicaset", ("rs",), True, ReplicaSet, ReplicaSetStatus, ("all",)),
-    Kind("v1", "Node", "nodes", "node", ("no",), False, Node, NodeStatus),
+    Kind(
+        "v1", "Node", "nodes", "node", ("no",), False, Node, NodeStatus,
+        verbs=VERBS_OF_WHAT_THERE_IS, not_made="a host becomes a node when its agent registers",
+    ),
     Kind("v1", "Namespace", "namespaces", "namespace", ("ns",), False, Namespace, NamespaceStatus),
-    Kind("v1", "Event", "events", "event", ("ev",), True, Event),
-)
+    Kind(
+        "v1", "Event", "events", "event", ("ev",), True, Event,
+        verbs=("get", "list", "watch"), not_made="events are told, not made",
+    ),
+)  # fmt: skip
 
 _BY_KIND = {(k.api_version, k.kind): k for k in KINDS}
-_BY_RESOURCE = {k.resource: k for k in KINDS}
 
 
 def _word_table() -> dict[str, Kind]:

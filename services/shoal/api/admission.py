@@ -23,7 +23,6 @@ from shoal.names import HOST_UID, LAST_APPLIED
 CREATED, CONFIGURED, UNCHANGED = "created", "configured", "unchanged"
 
 NAME_BASE_MAX = 58  # of a generateName, as Kubernetes cuts it: five characters more make 63
-NOT_MADE = {"nodes": "a host becomes a node when its agent registers", "events": "events are told, not made"}
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -42,8 +41,8 @@ def create(obj: Object, *, uid: str, now: str, suffix: str = "") -> Object:
     Raises: BadRequest, Forbidden for kinds that people do not make.
     """
     kind = kind_of_object(obj)
-    if kind.resource in NOT_MADE:
-        raise Forbidden(f"nobody creates {kind.resource}: {NOT_MADE[kind.resource]}")
+    if kind.not_made:
+        raise Forbidden(f"nobody creates {kind.resource}: {kind.not_made}")
     meta = obj.metadata
     if meta.resource_version:
         raise BadRequest("resourceVersion should not be set on objects to be created", path="metadata.resourceVersion")

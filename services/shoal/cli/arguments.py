@@ -154,6 +154,12 @@ def add_selector(parser: Parser) -> None:
     parser.value("-l", "--selector", default="", metavar="LABELS", help="label selector: app=web,tier!=db,env in (a,b)")
 
 
+def add_field_selector(parser: Parser) -> None:
+    parser.value(
+        "--field-selector", default="", metavar="FIELDS", help="such as spec.nodeName=n1,status.phase!=Running"
+    )
+
+
 def add_output(parser: Parser, *formats: str) -> None:
     parser.value("-o", "--output", default="", metavar="FORMAT", type=one_of("", *formats), help=" | ".join(formats))
 

@@ -1,5 +1,6 @@
 """Manifests from files, folders and stdin (`-f`)."""
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import msgspec
 
 from shoal.cli.arguments import UsageError
+from shoal.cli.context import Context
+from shoal.cli.resources import Named
 from shoal.errors import BadRequest
 from shoal.model.registry import Kind, kind_of
 
@@ -55,6 +58,16 @@ class Header(msgspec.Struct, frozen=True):
     kind: Kind
     namespace: str
     name: str
+
+
+def named_in(context: Context, args: argparse.Namespace) -> list[Named]:
+    """The objects that the manifests of `-f` name, in their order. Raises: as `read`, `headers`; UsageError beside words."""
+    if args.names or any(
+        getattr(args, other, False) for other in ("selector", "field_selector", "all_namespaces", "all")
+    ):
+        raise UsageError("-f names the objects: neither words, nor a selector, nor -A go with it")
+    found = [header for file in read(args.filename, recursive=args.recursive) for header in headers(file)]
+    return [Named(h.kind, (h.namespace or context.namespace(args)) if h.kind.namespaced else "", h.name) for h in found]
 
 
 def headers(file: ManifestFile) -> list[Header]:

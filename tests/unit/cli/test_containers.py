@@ -122,11 +122,11 @@ def _pod(obj: dict[str, Any]) -> Any:
     return msgspec.convert(obj, Pod)
 
 
-async def test_logs_by_label_have_prefixes_and_whole_lines(screen: Screen) -> None:
+async def test_logs_by_label_have_whole_lines_and_prefixes_if_asked(screen: Screen) -> None:
     cluster = FakeCluster(a_pod("a"), a_pod("b"), a_pod("c", labels={}))
     cluster.sessions["a/main"] = FakeSession((1, b"one\ntw"), (1, b"o\n"))
     cluster.sessions["b/main"] = FakeSession((1, b"three"))
-    assert await screen.run(cluster, "logs", "-l", "app=web") == 0
+    assert await screen.run(cluster, "logs", "-l", "app=web", "--prefix") == 0
     assert screen.wrote() == b"[pod/a/main] one\n[pod/a/main] two\n[pod/b/main] three\n"
     assert [r.tail_lines for r in cluster.requests("logs")] == [10, 10]
 
@@ -135,7 +135,7 @@ async def test_all_containers(screen: Screen) -> None:
     cluster = FakeCluster(a_pod(spec=TWO))
     for name in ("init", "main", "side"):
         cluster.sessions[f"web/{name}"] = FakeSession((1, name.encode() + b"\n"))
-    await screen.run(cluster, "logs", "web", "--all-containers", "-f", "--prefix=false")
+    await screen.run(cluster, "logs", "web", "--all-containers", "-f")
     assert sorted(screen.wrote().split()) == [b"init", b"main", b"side"]
 
 
@@ -150,7 +150,7 @@ async def test_one_that_cannot_be_read_does_not_stop_the_others(screen: Screen) 
     cluster.sessions["b/main"] = FakeSession((1, b"there\n"))
     with pytest.raises(Failed):
         await screen.run(cluster, "logs", "-l", "app=web")
-    assert screen.wrote() == b"[pod/b/main] there\n"
+    assert screen.wrote() == b"there\n"
     assert screen.said() == "error: pod/a, container main: container is waiting to start\n"
     assert await screen.run(cluster, "logs", "-l", "app=web", "--ignore-errors") == 0
 
@@ -165,7 +165,7 @@ async def test_every_followed_session_is_kept_while_the_reader_rests(
     cluster.sessions = dict(zip(("a/main", "b/main"), sessions, strict=True))
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as screen.out:
-        task = asyncio.create_task(screen.run(cluster, "logs", "-f", "-l", "app=web"))
+        task = asyncio.create_task(screen.run(cluster, "logs", "-f", "-l", "app=web", "--prefix"))
         async with asyncio.timeout(5):
             while not all(session.kept > 1 for session in sessions):
                 await asyncio.sleep(0.01)

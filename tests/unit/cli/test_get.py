@@ -130,6 +130,32 @@ async def test_words_that_cannot_be(words: list[str], sentence: str) -> None:
         await shoal(FakeCluster(a_pod()), "get", *words)
 
 
+async def test_the_size_of_pages_is_taken_and_is_the_apis_matter() -> None:
+    assert (await shoal(FakeCluster(a_pod()), "get", "pods", "--chunk-size=1", "-o", "name")).out == "pod/web\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--api-group=apps"], ["replicasets.apps"]),
+        (["--api-group="], ["pods", "nodes", "namespaces", "events"]),
+        (["--verbs=delete,list"], ["pods", "replicasets.apps", "nodes", "namespaces"]),
+        (["--verbs=create"], ["pods", "replicasets.apps", "namespaces"]),
+        (["--namespaced=false"], ["nodes", "namespaces"]),
+    ],
+)
+async def test_kinds_by_group_verb_and_namespace(flags: list[str], names: list[str]) -> None:
+    assert (await shoal(FakeCluster(), "api-resources", "-o", "name", *flags)).out.splitlines() == names
+
+
+async def test_the_verbs_of_each_kind() -> None:
+    lines = (await shoal(FakeCluster(), "api-resources", "-o", "wide", "--no-headers")).out.splitlines()
+    verbs = {line.split()[0]: next(word for word in line.split() if ",list" in word) for line in lines}
+    assert verbs["pods"] == "create,delete,get,list,patch,watch"
+    assert verbs["nodes"] == "delete,get,list,patch,watch"
+    assert verbs["events"] == "get,list,watch"
+
+
 async def test_an_unknown_kind() -> None:
     with pytest.raises(Invalid, match="did you mean pods"):
         await shoal(FakeCluster(), "get", "pds")

@@ -249,8 +249,48 @@ async def test_delete_by_label_and_what_is_not_there() -> None:
     ran = await shoal(cluster, "delete", "pod", "nope")
     assert (ran.code, ran.err) == (1, 'error: pods "nope" not found\n')
     assert (await shoal(cluster, "delete", "pods", "-l", "app=web")).out == "No resources found\n"
-    with pytest.raises(UsageError, match="give names, -l LABELS or --all"):
+    with pytest.raises(UsageError, match="give names, -l LABELS, --field-selector FIELDS or --all"):
         await shoal(cluster, "delete", "pods")
+
+
+async def test_delete_by_field() -> None:
+    cluster = FakeCluster(a_pod("a", phase="Failed"), a_pod("b"))
+    ran = await shoal(cluster, "delete", "pods", "--field-selector=status.phase=Failed", "-o", "name")
+    assert ran.out == "pod/a\n"
+
+
+@pytest.fixture
+def of_two(tmp_path: Path) -> str:
+    path = tmp_path / "two.yaml"
+    metas = ("{name: web}", "{name: db, namespace: prod}")
+    path.write_text("---\n".join(f"apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {meta}\n" for meta in metas))
+    return str(path)
+
+
+FLAGS = {"scale": ["--replicas=5"], "patch": ["-p", "{}"], "wait": ["--for=create"], "describe": []}
+
+
+@pytest.mark.parametrize("verb", FLAGS)
+async def test_a_manifest_names_the_objects(verb: str, of_two: str) -> None:
+    prod = a_replica_set("db")
+    prod["metadata"]["namespace"] = "prod"
+    cluster = FakeCluster(a_replica_set("web"), prod)
+    cluster.changes = [[], []]
+    ran = await shoal(cluster, verb, "-f", of_two, *FLAGS[verb])
+    lines = [line for line in ran.out.splitlines() if line.startswith(("replicaset.apps/", "Name:"))]
+    assert len(lines) == 2
+    assert "web" in lines[0]
+    assert "db" in lines[1]
+    assert {"default", "prod"} <= {asked[2] for asked in cluster.asked}
+    with pytest.raises(UsageError, match="-f names the objects"):
+        await shoal(cluster, verb, "rs/web", "-f", of_two, *FLAGS[verb])
+
+
+async def test_a_manifest_of_what_has_no_replicas_is_not_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "pod.yaml"
+    path.write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n")
+    with pytest.raises(BadRequest, match="pods cannot be scaled"):
+        await shoal(FakeCluster(a_pod()), "scale", "-f", str(path), "--replicas=1")
 
 
 async def test_delete_tells_what_is_not_gone_in_time() -> None:

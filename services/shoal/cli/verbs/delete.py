@@ -13,6 +13,7 @@ from shoal.cli.arguments import (
     UsageError,
     add_all_namespaces,
     add_dry_run,
+    add_field_selector,
     add_files,
     add_selector,
     duration_s,
@@ -20,7 +21,6 @@ from shoal.cli.arguments import (
 )
 from shoal.cli.context import Context
 from shoal.cli.failure import sentences
-from shoal.cli.files import headers, read
 from shoal.cli.resources import Named
 from shoal.cli.verbs.wait import named
 from shoal.cli.waiting import State, wait_all
@@ -30,11 +30,12 @@ from shoal.wire import DeleteRequest
 if TYPE_CHECKING:
     from shoal.client import Client
 
-USAGE = "(-f PATH | TYPE/NAME… | TYPE NAME… | TYPE -l LABELS | TYPE --all) [flags]"
+USAGE = "(-f PATH | TYPE/NAME… | TYPE NAME… | TYPE -l LABELS | TYPE --field-selector FIELDS | TYPE --all) [flags]"
 EXAMPLES = """
 shoal delete -f web.yaml
 shoal delete pod web                          wait until its containers are gone
 shoal delete rs -l app=web --wait=false
+shoal delete pods --field-selector=status.phase=Failed
 shoal delete rs web --cascade=orphan          its pods stay
 shoal delete pod web --force --grace-period=0    the record goes now, whatever its node says
 """
@@ -55,6 +56,7 @@ A_WEEK = 7 * 86400.0
 def arguments(parser: Parser) -> None:
     add_files(parser)
     add_selector(parser)
+    add_field_selector(parser)
     add_all_namespaces(parser)
     parser.flag("--all", help="all of the kind in the namespace")
     parser.value("--grace-period", type=int, default=-1, metavar="SECONDS", help="to stop in; -1: as the object says")
@@ -66,7 +68,9 @@ def arguments(parser: Parser) -> None:
     )  # fmt: skip
     parser.flag("--wait", default=True, help="until all of it is gone")
     parser.value("--timeout", type=duration_s, default=0.0, metavar="TIME", help="of the wait (default: none)")
-    parser.flag("--ignore-not-found", default=None, help="what is not there is no error (default with --all and -l)")
+    parser.flag(
+        "--ignore-not-found", default=None, help="what is not there is no error (default with --all and selectors)"
+    )
     parser.value("-o", "--output", default="", metavar="FORMAT", type=one_of("", "name"), help="name")
     add_dry_run(parser)
 
@@ -79,13 +83,13 @@ class Gone(msgspec.Struct, frozen=True):
 
 
 async def run(context: Context, args: argparse.Namespace) -> int:
-    if args.filename and args.names:
-        raise UsageError("name objects either by -f or by words")
     _check_grace(args)
     failed = False
     doomed: list[Gone] = []
     async with context.connect() as cluster:
-        objects = _in_files(context, args) if args.filename else await named(cluster, context, args)
+        objects = await named(cluster, context, args)
+        if args.filename:
+            objects.reverse()  # the last document first, as it was made last
         if not objects and not args.filename:
             context.write("No resources found\n")
         if args.force and objects:
@@ -94,7 +98,9 @@ async def run(context: Context, args: argparse.Namespace) -> int:
             try:
                 doomed.append(await _delete(cluster, context, args, obj))
             except NotFound as error:
-                if args.ignore_not_found or (args.ignore_not_found is None and (args.all or args.selector)):
+                if args.ignore_not_found or (
+                    args.ignore_not_found is None and (args.all or args.selector or args.field_selector)
+                ):
                     continue
                 failed = True
                 context.note(f"error: {error}")
@@ -151,12 +157,3 @@ async def _wait(cluster: "Client", context: Context, args: argparse.Namespace, d
 
     timeout = args.timeout or A_WEEK
     await wait_all(cluster, context, [gone.named for gone in doomed], gone, "", timeout=timeout)
-
-
-def _in_files(context: Context, args: argparse.Namespace) -> list[Named]:
-    """The last document first, as it was made last."""
-    found = [header for file in read(args.filename, recursive=args.recursive) for header in headers(file)]
-    return [
-        Named(h.kind, (h.namespace or context.namespace(args)) if h.kind.namespaced else "", h.name)
-        for h in reversed(found)
-    ]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_selector
+from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_files, add_selector
 from shoal.cli.context import Context
 from shoal.cli.failure import sentences
-from shoal.cli.resources import Target, targets
+from shoal.cli.files import named_in
+from shoal.cli.resources import Named, Target, targets
 from shoal.cli.verbs.get import nothing_found
 from shoal.errors import NotFound, ShoalError
 from shoal.model.event import Event
@@ -28,32 +29,33 @@ from shoal.wire import EventsRequest
 if TYPE_CHECKING:
     from shoal.client import Client
 
-USAGE = "(TYPE [NAME…] | TYPE/NAME…) [flags]"
+USAGE = "(-f PATH | TYPE [NAME…] | TYPE/NAME…) [flags]"
 EXAMPLES = """
 shoal describe pod web                  one pod, with its events
 shoal describe rs/web pod/web-0         two objects
+shoal describe -f web.yaml              what a manifest names
 shoal describe pods -l app=web          all with that label
 shoal describe nodes                    hosts: conditions, capacity, what runs there
 """
 
 
 def arguments(parser: Parser) -> None:
+    add_files(parser)
     add_all_namespaces(parser)
     add_selector(parser)
     parser.flag("--show-events", default=True, help="with events")
 
 
 async def run(context: Context, args: argparse.Namespace) -> int:
-    wanted = targets(args.names)
+    in_files = named_in(context, args) if args.filename else []
+    wanted = () if args.filename else targets(args.names)
     if args.selector and any(target.names for target in wanted):
         raise UsageError("a name and a selector exclude each other")
     errors: list[ShoalError] = []
     async with context.connect() as cluster:
-        pages = [
-            await describe(cluster, obj, context.now(), with_events=args.show_events)
-            for target in wanted
-            for obj in await _fetch(cluster, context, args, target, errors)
-        ]
+        found = await _read(cluster, in_files, errors)
+        found += [obj for target in wanted for obj in await _fetch(cluster, context, args, target, errors)]
+        pages = [await describe(cluster, obj, context.now(), with_events=args.show_events) for obj in found]
     context.write("\n\n".join(pages))
     for error in errors:
         for sentence in sentences(error):
@@ -61,6 +63,16 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     if not pages and not errors:
         context.note(nothing_found(context, args, [target.kind for target in wanted]))
     return 1 if errors else 0
+
+
+async def _read(cluster: "Client", objects: Sequence[Named], errors: list[ShoalError]) -> list[Object]:
+    found = []
+    for obj in objects:
+        try:
+            found.append(decode(obj.kind, await cluster.get(obj.kind.resource, obj.namespace, obj.name)))
+        except NotFound as e:
+            errors.append(e)
+    return found
 
 
 async def _fetch(

@@ -4,12 +4,13 @@ Several kinds at once: `pods,rs`, `all` (what runs), or `pod/web rs/db`. With --
 """
 
 import argparse
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_files, add_selector
+from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_field_selector, add_files, add_selector
 from shoal.cli.context import Context
 from shoal.cli.failure import sentences
 from shoal.cli.output.rows import cells, look, table
@@ -37,9 +38,7 @@ def arguments(parser: Parser) -> None:
     add_all_namespaces(parser)
     add_files(parser)
     add_selector(parser)
-    parser.value(
-        "--field-selector", default="", metavar="FIELDS", help="such as spec.nodeName=n1,status.phase!=Running"
-    )
+    add_field_selector(parser)
     parser.value("-o", "--output", default="", metavar="FORMAT", type=output_format, help=" | ".join(FORMATS))
     parser.flag("-w", "--watch", help="after what is there, show what changes")
     parser.flag("--watch-only", help="show only what changes")
@@ -52,6 +51,9 @@ def arguments(parser: Parser) -> None:
     parser.flag("--show-kind", help="write pod/web for web")
     parser.value("--sort-by", default="", metavar="PATH", help="a field, such as .metadata.creationTimestamp")
     parser.flag("--ignore-not-found", help="an object that is not there is no error")
+    parser.value(
+        "--chunk-size", type=int, default=500, metavar="COUNT", help=SUPPRESS
+    )  # pages are as large as they may
 
 
 def output_format(text: str) -> str:
@@ -104,20 +106,17 @@ def _finish(
 
 async def _of_files(context: Context, args: argparse.Namespace) -> int:
     """The objects that manifests name, whatever else stands in them."""
-    from shoal.cli.files import headers, read
+    from shoal.cli.files import named_in
 
-    if args.names or args.selector or args.field_selector or args.all_namespaces:
-        raise UsageError("-f names the objects: neither words, nor a selector, nor -A go with it")
     if args.watch or args.watch_only:
         raise UsageError("-f cannot be watched; name one kind")
-    wanted = [header for file in read(args.filename, recursive=args.recursive) for header in headers(file)]
+    wanted = named_in(context, args)
     found: list[Found] = []
     errors: list[ShoalError] = []
     async with context.connect() as cluster:
-        for header in wanted:
-            namespace = (header.namespace or context.namespace(args)) if header.kind.namespaced else ""
+        for obj in wanted:
             try:
-                found.append(Found(header.kind, [await cluster.get(header.kind.resource, namespace, header.name)]))
+                found.append(Found(obj.kind, [await cluster.get(obj.kind.resource, obj.namespace, obj.name)]))
             except NotFound as e:
                 errors.append(e)
     return _finish(context, args, found, errors, alone=len(wanted) == 1)

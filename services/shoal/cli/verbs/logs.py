@@ -1,7 +1,7 @@
 """Print what containers wrote, or follow it.
 
 Of one pod: its container, or the one that -c names. By label, and with --all-containers or --all-pods, of several at
-once: then each line begins with where it is from.
+once; each line begins with where it is from with --all-pods, or with --prefix.
 """
 
 import argparse
@@ -29,7 +29,7 @@ EXAMPLES = """
 shoal logs web                        all that is kept
 shoal logs -f web --tail=20           the last lines, and on
 shoal logs web -c db --previous       of the run before a restart
-shoal logs -f -l app=web              of all with that label, prefixed
+shoal logs -f -l app=web --prefix     of all with that label, each line with where it is from
 shoal logs rs/web --since=5m
 """
 BY_LABEL_TAIL = 10  # kubectl's
@@ -48,7 +48,7 @@ def arguments(parser: Parser) -> None:
     parser.value("--since-time", default="", metavar="TIME", help="not older than this moment (RFC 3339)")
     parser.flag("--timestamps", help="each line with its time")
     parser.value("--limit-bytes", type=int, default=None, metavar="BYTES", help="stop after so many")
-    parser.flag("--prefix", default=None, help="begin each line with pod and container")
+    parser.flag("--prefix", default=None, help="begin each line with pod and container (default with --all-pods)")
     parser.flag("--ignore-errors", help="one that cannot be read does not stop the others")
 
 
@@ -73,7 +73,7 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     context.flush()
     async with context.connect() as cluster:
         sources = await _sources(cluster, context, args, namespace, words)
-        prefix = args.prefix if args.prefix is not None else len(sources) > 1
+        prefix = args.prefix if args.prefix is not None else args.all_pods
         if len(sources) == 1:
             await _copy(cluster, context, args, namespace, sources[0], prefix=prefix)
         else:
