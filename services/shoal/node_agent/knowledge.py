@@ -30,6 +30,7 @@ class Knowledge:
         self.confirmed = False  # `pod` None is known, not only not yet heard
         self.drained = False
         self.traceparent = ""
+        self.revision = 0  # of the copy that was heard last
         self.facts: dict[str, Fact] = {}
         self.working: set[str] = set()
         self.images: dict[str, Image] = {}  # by container
@@ -47,10 +48,11 @@ class Knowledge:
 
     # --- what is heard ---------------------------------------------------------------------------------------------------
 
-    def wanted(self, pod: Pod, *, drained: bool, traceparent: str) -> None:
+    def wanted(self, pod: Pod, *, drained: bool, traceparent: str, revision: int = 0) -> None:
         self.pod = self.last_pod = pod
         self.drained = drained
         self.traceparent = traceparent
+        self.revision = revision
         self.confirmed = True
         self.seen_at = self.seen_at or self.now()
         if pod.metadata.deletion_timestamp is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -53,7 +53,7 @@ class Performer:
         except (ShoalError, OSError) as error:
             self._failed(action, error)
         except Exception as error:
-            log.exception("pod.action", key=str(self._known.key), action=key_of(action))
+            log.exception("pod.action", action=key_of(action), **self._about())
             self._fail(action, "", first_sentence(error), RETRY_S)
 
     async def _do(self, action: Action) -> None:
@@ -220,6 +220,13 @@ class Performer:
                     self._known.facts[i], state=EXITED, error=error.message, exit_code=START_ERROR, finished_at=now
                 )
                 self._tell("Warning", "Failed", f"Error: {error.message}", name)
+                log.warning(
+                    "container.not_started",
+                    **self._about(starting.traceparent),
+                    container=name,
+                    attempt=attempt,
+                    error=error.message,
+                )
                 return
             finally:
                 self._end_span(name)
@@ -227,6 +234,9 @@ class Performer:
                 self._known.facts[i] = msgspec.structs.replace(fact, state=RUNNING, started_at=node.now())
             with span("started", parent=starting.traceparent, **self._known.attributes(name)):
                 self._tell("Normal", "Started", f"Started container {name}", name)
+            log.info(
+                "container.started", **self._about(starting.traceparent), container=name, attempt=attempt, id=i[:12]
+            )
 
     async def _stop(self, action: actions.Stop) -> None:
         name = action.container
@@ -292,7 +302,7 @@ class Performer:
                 self._fail(action, "ContainerCreating", message, RETRY_S)
                 self._tell("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {message}", "")
             case _:
-                log.warning("pod.action_failed", key=str(self._known.key), action=key_of(action), error=message)
+                log.warning("pod.action_failed", action=key_of(action), error=message, **self._about())
                 self._fail(action, "", message, ENGINE_RETRY_S)
         if isinstance(action, actions.StartSandbox | actions.CreateSandbox) and (
             begun := self._spans.pop(SANDBOX, None)
@@ -305,6 +315,29 @@ class Performer:
         count = self._known.failures[name].count + 1 if name in self._known.failures else 1
         until = self._node.now() + retry_s
         self._known.failures[name] = Failure(reason=reason, message=message, count=count, until=until)
+
+    # --- the log ---
+
+    def log_end(self, fact: Fact) -> None:
+        """The engine has told the end of a container: under the trace of the wish, a restarted one's too."""
+        if name := fact.labels.container:
+            log.info(
+                "container.ended",
+                **self._about(),
+                container=name,
+                attempt=fact.labels.attempt,
+                exit_code=fact.exit_code,
+                id=fact.id[:12],
+            )
+
+    def _about(self, traceparent: str = "") -> dict[str, Any]:
+        """What each line carries: which pod, by which of its copies, for which wish."""
+        known = self._known
+        return {
+            "key": str(known.key),
+            "revision": known.revision,
+            "traceparent": traceparent or known.traceparent,
+        }
 
     # --- traces --------------------------------------------------------------------------------------------------------
 

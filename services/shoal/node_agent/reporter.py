@@ -175,4 +175,12 @@ class Reporter:
         else:
             # It is another's now, or no more: the watch tells.
             level = log.debug if error.reason == "NotFound" else log.warning
-            level("status.refused", key=str(which[0]), uid=which[1], reason=error.reason, error=error.message)
+            level(
+                "status.refused",
+                key=str(which[0]),
+                uid=which[1],
+                revision=report.revision,
+                reason=error.reason,
+                error=error.message,
+                traceparent=report.traceparent,
+            )

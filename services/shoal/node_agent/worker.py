@@ -40,8 +40,8 @@ class Worker:
 
     # --- what is heard ---------------------------------------------------------------------------------------------------
 
-    def wanted(self, pod: Pod, *, drained: bool, traceparent: str) -> None:
-        self.known.wanted(pod, drained=drained, traceparent=traceparent)
+    def wanted(self, pod: Pod, *, drained: bool, traceparent: str, revision: int = 0) -> None:
+        self.known.wanted(pod, drained=drained, traceparent=traceparent, revision=revision)
         self._wake.set()
 
     def unwanted(self) -> None:
@@ -60,6 +60,7 @@ class Worker:
         if not self.known.changed(event):
             return
         if event.what == "die":
+            self._performer.log_end(self.known.facts[event.id])
             self._read_last_words(self.known.facts[event.id])
         self._wake.set()
 
