@@ -3,7 +3,8 @@
 The rules are Kubernetes' (pkg/controller/garbagecollector): an owner reference is *solid* while an object with that uid
 exists, *waiting* while that object waits for its dependents, else *dangling*. An object with a solid owner stays and
 loses the other references; one without goes. That an owner is gone is never taken from the view alone: a read confirms
-it, and one object goes a unit. An owner of a kind that is not known here counts as solid: it cannot be asked for.
+it, and one object goes a unit. An owner of a kind that is not known here counts as solid: it cannot be asked for. So does
+a namespaced owner of an object that lies in no namespace: the reference does not say which one's is meant.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from shoal.controller.actions import (
     Absent,
     Action,
     Decision,
+    Emit,
     Replace,
     mark_deleted,
     with_metadata,
@@ -26,6 +28,7 @@ from shoal.store.view import View
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 RELEASE_MAX = 200  # dependents a unit
+INVALID_NAMESPACE = "OwnerRefInvalidNamespace"
 
 
 class Garbage:
@@ -76,7 +79,7 @@ def _finish(stored: Stored[Object], view: View) -> Decision:
 
 def _blocking(owner: Stored[Object], view: View) -> bool:
     return any(
-        reference.uid == owner.uid and reference.block_owner_deletion
+        reference.uid == owner.uid and reference.block_owner_deletion and not _unresolvable(dependent, reference)
         for dependent in view.by_owner(owner.uid)
         for reference in dependent.object.metadata.owner_references
     )
@@ -101,12 +104,13 @@ def _judge(stored: Stored[Object], view: View, now: float) -> Decision:
             waiting.append(reference)
         else:
             solid.append(reference)
+    told = tuple(_invalid_namespace(stored, r) for r in references if _unresolvable(stored, r))
     if not dangling and not waiting:
-        return NOTHING
+        return Decision(told) if told else NOTHING
     confirm = tuple(Absent(where, reference.uid) for reference, where in dangling)
     if solid:
         gone = {r.uid for r, _ in dangling} | {r.uid for r in waiting}
-        return Decision((_without_owners(stored, gone),), confirm=confirm)
+        return Decision((_without_owners(stored, gone), *told), confirm=confirm)
     own_dependents = waiting and _blocking(stored, view)
     mark = mark_deleted(stored, now, finalizers=(FOREGROUND,) if own_dependents else ())
     actions: tuple[Action, ...] = (mark,)
@@ -114,11 +118,27 @@ def _judge(stored: Stored[Object], view: View, now: float) -> Decision:
 
 
 def _owner_key(stored: Stored[Object], reference: OwnerReference) -> ObjectKey | None:
-    """Where the owner lies: in the dependent's namespace, or nowhere in particular. None: its kind is not known."""
+    """Where the owner lies: in the dependent's namespace, or nowhere in particular. None: nobody can say."""
     kind = _kind(reference)
-    if kind is None:
+    if kind is None or _unresolvable(stored, reference):
         return None
     return ObjectKey(kind.resource, stored.key.namespace if kind.namespaced else "", reference.name)
+
+
+def _unresolvable(dependent: Stored[Object], reference: OwnerReference) -> bool:
+    kind = _kind(reference)
+    return not dependent.key.namespace and kind is not None and kind.namespaced
+
+
+def _invalid_namespace(stored: Stored[Object], reference: OwnerReference) -> Emit:
+    return Emit(
+        stored.key,
+        stored.uid,
+        "Warning",
+        INVALID_NAMESPACE,
+        f"ownerRef [{reference.api_version}/{reference.kind}, name: {reference.name}, uid: {reference.uid}] is of a kind "
+        f"that lies in a namespace, and {stored.key} lies in none: it is not deleted with that owner",
+    )
 
 
 def _kind(reference: OwnerReference) -> Kind | None:

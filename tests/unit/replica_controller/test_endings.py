@@ -17,6 +17,7 @@ from shoal.controller.actions import (
     NOTHING,
     Absent,
     Decision,
+    Emit,
     Empty,
     EraseEntry,
     NoEntry,
@@ -31,7 +32,7 @@ from shoal.controller.rehearse import carry_out
 from shoal.model.meta import ObjectMeta
 from shoal.model.namespace import Namespace, NamespaceSpec, NamespaceStatus
 from shoal.model.node import RANGE_RESTS_S, PodRange
-from shoal.model.pod import BoundPod
+from shoal.model.pod import BoundPod, Pod
 from shoal.model.registry import encode, key_of
 from shoal.names import ObjectKey, claim
 from shoal.replica_controller.delivery import Delivery
@@ -89,6 +90,30 @@ def test_an_owner_that_cannot_be_read_counts_as_there() -> None:
     world.write("desired.replicasets.default.web", b'{"spec": 7}')
 
     assert Garbage().decide(POD, world.view, NOW) == NOTHING
+
+
+def a_namespace_of(owner: Pod, *, block: bool = True) -> Namespace:
+    return Namespace(metadata=ObjectMeta(name="kept", uid="ns-kept", owner_references=(an_owner(owner, block=block),)))
+
+
+def test_what_lies_in_no_namespace_is_kept_though_its_owner_lies_in_one() -> None:
+    """Which namespace's pod is meant the reference does not say: that there is none cannot be known."""
+    kept = ObjectKey("namespaces", "", "kept")
+    for world in (World(), World().put(a_pod())):
+        decision = Garbage().decide(kept, world.put(a_namespace_of(a_pod())).view, NOW)
+
+        (told,) = decision.actions
+        assert isinstance(told, Emit)
+        assert (told.key, told.uid, told.type, told.reason) == (kept, "ns-kept", "Warning", "OwnerRefInvalidNamespace")
+        assert decision.confirm == ()
+
+
+def test_an_owner_waits_for_nothing_that_is_not_deleted_with_it() -> None:
+    pod = a_pod(deletion_timestamp=DELETED, finalizers=(FOREGROUND,))
+
+    decision = Garbage().decide(POD, World().put(pod, a_namespace_of(pod)).view, NOW)
+
+    assert only_replace(decision).finalizers == ()
 
 
 def test_foreground_deletes_the_dependents_first_and_lets_go_when_those_that_block_are_gone() -> None:

@@ -151,9 +151,12 @@ def a_world(seed: int) -> View:
         _put_pod(dice, world, f"p{i}", [*owners, a_replicaset("gone")])
     if dice.random() < 0.3:
         deleted_at = rfc3339(NOW) if dice.random() < 0.5 else None
+        references = tuple(an_owner(owner) for owner in owners if dice.random() < 0.3)  # which say not whose they are
         world.put(
             Namespace(
-                metadata=ObjectMeta(name="default", uid="ns-default", deletion_timestamp=deleted_at),
+                metadata=ObjectMeta(
+                    name="default", uid="ns-default", deletion_timestamp=deleted_at, owner_references=references
+                ),
                 spec=NamespaceSpec(finalizers=("kubernetes",)),
             )
         )
