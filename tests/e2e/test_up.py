@@ -65,7 +65,11 @@ async def test_up_again_restarts_nothing_and_what_is_kept_comes_back(machine: Pr
     again = await machine.shoal("up")
 
     assert "a cluster runs here already" in again
-    assert "replicaset/hello unchanged" in again
+    assert "replicaset.apps/hello unchanged" in again
+    refused = await machine.shoal("up", "--node", "other", check=False)
+    assert re.fullmatch(
+        r"error: a cluster runs here already, with --node \S+, not other; `shoal down` stops it\n", refused
+    )
     assert set(running) <= set(machine.processes())
 
     first = await pods(machine)
@@ -209,7 +213,7 @@ async def test_up_after_everything_of_ours_was_killed_goes_on_where_it_was(machi
 
     shown = await machine.shoal("up")  # the bridge of before is there still: its range is ours, not in the way
 
-    assert "replicaset/hello unchanged" in shown
+    assert "replicaset.apps/hello unchanged" in shown
     assert "overlaps" not in shown
     now = await pods(machine)
     assert set(now) == set(first)

@@ -56,7 +56,7 @@ class Lab(Places):
         engine.require(why="to run a lab's hosts", say=say)
         binary = find_binary() if with_jaeger else None
         if with_jaeger and binary is None:
-            raise Unavailable(f"there is no Jaeger ({' or '.join(BINARIES)}) on the PATH")
+            raise Unavailable(f"there is no Jaeger ({' or '.join(BINARIES)}) on the PATH or where Go installs")
         lab_files.check(name, hosts, link_count)
         with lab_files.locked():
             await asyncio.to_thread(_make_room, name)

@@ -89,9 +89,10 @@ class Parser(argparse.ArgumentParser):
     def _nearest(self, word: str) -> str:
         import difflib
 
-        known = [s for a in self.shown() for s in getattr(a, "shown", a.option_strings)]
-        near = difflib.get_close_matches(word.partition("=")[0], known, n=1)
-        return f" (did you mean {near[0]}?)" if near else ""
+        shown = (s for a in self.shown() for s in getattr(a, "shown", a.option_strings))
+        known = {s.lstrip("-"): s for s in shown}  # dashes alone make nothing alike
+        near = difflib.get_close_matches(word.partition("=")[0].lstrip("-"), known, n=1, cutoff=0.75)
+        return f" (did you mean {known[near[0]]}?)" if near else ""
 
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}; see '{self.prog} --help'")

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from shoal.errors import NotFound, ShoalError, Status, from_status
 
+EXTRAS = {"cyclopts": "cli", "yaml": "cli", "aiodocker": "node", "aiohttp": "node"}  # what a module is part of
+
 
 class Failed(ShoalError):
     """A verb that did part of its work, and has said what failed: nothing is left to say (`sentences` gives none)."""
@@ -27,6 +29,8 @@ def _sentences(error: BaseException) -> Iterator[str]:
             yield from (line + _how(error) for line in str(error).splitlines() if line.strip())
         case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
             yield f"{error.filename}: {(error.strerror or 'cannot be read').lower()}"
+        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in EXTRAS:
+            yield f"{name} is not there: install shoal[{EXTRAS[name.partition('.')[0]]}]"
         case UnicodeDecodeError():
             yield f"what was read is not text in UTF-8: {error.reason}"
         case _:

@@ -14,7 +14,7 @@ def find_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
     at = 0
     while at < len(argv) and argv[at].startswith("-"):
         if argv[at] == "--version":
-            return "version", [*argv[:at], *argv[at + 1 :]]
+            return "version", [*argv[:at], "--client", *argv[at + 1 :]]
         at += 2 if argv[at] in VALUED_GLOBALS else 1
     if at >= len(argv):
         return "", list(argv)

@@ -40,6 +40,22 @@ def application() -> "App":
     return app
 
 
+def _lab_words(words: list[str], commands: Sequence[str]) -> list[str]:
+    """`lab help cut` is `lab cut --help`. Raises: UsageError for a command that `lab` has not, with those that it has."""
+    asked = words[1:]
+    if asked[:1] == ["help"]:
+        words, asked = ["lab", *asked[1:], "--help"], asked[1:]
+    if asked and not asked[0].startswith("-") and asked[0] not in commands:
+        from difflib import get_close_matches
+
+        from shoal.cli.arguments import UsageError
+
+        near = get_close_matches(asked[0], commands, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UsageError(f"unknown command 'lab {asked[0]}'{hint}; lab has {', '.join(commands)}")
+    return words
+
+
 def _worth_showing(default: object) -> str | None:
     return None if default is None or default == "" or isinstance(default, bool) else str(default)
 
@@ -51,8 +67,11 @@ def run_mounted(argv: Sequence[str]) -> int:
     from shoal.cli.arguments import UsageError
 
     words = [word for word in argv if word != "--debug"]
+    app = application()
+    if words[0] == "lab":
+        words = _lab_words(words, [name for name in app["lab"] if not name.startswith("-")])
     try:
-        result = application()(words, exit_on_error=False, print_error=False)
+        result = app(words, exit_on_error=False, print_error=False)
     except CycloptsError as e:
         sentence = " ".join(str(e).split()).rstrip(".")
         raise UsageError(f"{sentence} (see 'shoal {argv[0]} --help')") from e

@@ -88,7 +88,7 @@ def test_a_bad_duration() -> None:
         (["--debug", "get"], ("get", ["--debug"])),
         (["--help"], ("", ["--help"])),
         ([], ("", [])),
-        (["--version"], ("version", [])),
+        (["--version"], ("version", ["--client"])),
     ],
 )
 def test_the_verb_is_found_among_global_flags(argv: list[str], found: tuple[str, list[str]]) -> None:

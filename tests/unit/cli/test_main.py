@@ -31,6 +31,11 @@ def raising(error: BaseException) -> Any:
         (BaseExceptionGroup("", [Unavailable("away"), Unavailable("away")]), 1, "error: away\n"),
         (Failed(), 1, ""),
         (
+            ModuleNotFoundError("No module", name="yaml.nodes"),
+            1,
+            "error: yaml.nodes is not there: install shoal[cli]\n",
+        ),
+        (
             FileNotFoundError(2, "No such file or directory", "web.yaml"),
             1,
             "error: web.yaml: no such file or directory\n",
@@ -61,10 +66,20 @@ def test_several_lines_are_several_errors() -> None:
     assert list(sentences(Invalid("a.yaml:1: x\na.yaml:2: y"))) == ["a.yaml:1: x", "a.yaml:2: y"]
 
 
+LAB = ("up", "down", "list", "status", "env", "cut", "heal", "kill", "restart", "exec", "logs")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["gte"], "error: unknown command 'gte' (did you mean get?); 'shoal --help' lists them\n"),
+        (["help", "gte"], "error: unknown command 'gte' (did you mean get?); 'shoal --help' lists them\n"),
+        (
+            ["lab", "cutt", "h1"],
+            f"error: unknown command 'lab cutt' (did you mean cut?); lab has {', '.join(LAB)}\n",
+        ),
+        (["get", "--selectr=a"], "error: unknown flag: --selectr (did you mean --selector?); see 'shoal get --help'\n"),
+        (["get", "--xy"], "error: unknown flag: --xy; see 'shoal get --help'\n"),
         (["get"], "error: name a kind of object, such as pods; 'shoal api-resources' lists them\n"),
         (["exec", "web", "ls"], "error: write the command behind --, such as: shoal exec web -- ls\n"),
         (["exec", "--", "ls"], "error: name the pod before --, such as: shoal exec web -- ls\n"),
@@ -107,6 +122,22 @@ def test_no_default_is_said_twice_or_in_pythons_words(name: str, capsys: pytest.
     for flag in re.split(r" (?=--?[a-z])", text):
         assert flag.count("(default") + flag.count("[default:") <= 1, flag
     assert not re.search(r'default:? (""|None|True|False)', text)
+
+
+@pytest.mark.parametrize("words", [["lab", "help", "cut"], ["lab", "cut", "--help"], ["lab", "heal", "-h"]])
+def test_help_of_a_lab_command_names_what_it_takes(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 0
+    shown = capsys.readouterr().out
+    assert "Usage: shoal lab" in shown
+    assert "control" not in shown
+
+
+def test_the_version_of_the_client_needs_no_cluster(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NATS_URL", "nats://127.0.0.1:1")
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(r"Client Version: v\d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 def test_help_names_every_verb() -> None:

@@ -23,7 +23,8 @@ app = cyclopts.App(
 )
 
 Name = Annotated[str, Parameter(help="Which lab; by default the one that runs.")]
-Host = Annotated[str, Parameter(help="h1, h2, ... (or 1, 2, ...); `control`: nats and the control plane.")]
+Host = Annotated[str, Parameter(help="h1, h2, ... (or 1, 2, ...).")]
+HostOrControl = Annotated[str, Parameter(help="h1, h2, ... (or 1, 2, ...); `control`: nats and the control plane.")]
 Part = Literal["all", "agent", "proxy", "engine", "nats", "api", "scheduler", "replica-controller"]
 Restart = Annotated[bool, Parameter(negative="--no-restart", help="Let the supervisor start again what was killed.")]
 
@@ -47,7 +48,13 @@ def up(
     hosts: int = 3,
     links: Annotated[int, Parameter(help="Hosts are dealt to that many links, which only the lab's router joins.")] = 1,
     name: Annotated[str, Parameter(help="What to call it; labs beside each other do not meet.")] = DEFAULT_NAME,
-    jaeger: Annotated[bool, Parameter(negative=(), help="With a Jaeger inside, if its binary is on the PATH.")] = False,
+    jaeger: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="With a Jaeger inside, whose binary must be there.",
+        ),
+    ] = False,
     env: Annotated[
         list[str] | None, Parameter(negative=(), help="NAME=VALUE for every process; may be repeated.")
     ] = None,
@@ -139,7 +146,7 @@ def heal(host: Host, /, *, name: Name = "") -> None:
 
 
 @app.command
-def kill(host: Host, part: Part = "all", /, *, restart: Restart = True, name: Name = "") -> None:
+def kill(host: HostOrControl, part: Part = "all", /, *, restart: Restart = True, name: Name = "") -> None:
     """Kill (-9) a part of a host, or a process of the control plane (`kill control api`). All of a host is a power cut."""
     lab = _open(name)
     asyncio.run(lab.kill(host, part, restart=restart))
@@ -149,7 +156,7 @@ def kill(host: Host, part: Part = "all", /, *, restart: Restart = True, name: Na
 
 @app.command
 def restart(
-    host: Host,
+    host: HostOrControl,
     part: Part = "all",
     /,
     *,
@@ -167,7 +174,7 @@ def restart(
 
 @app.command(name="exec")
 def exec_(
-    host: Host,
+    host: HostOrControl,
     command: Annotated[list[str], Parameter(allow_leading_hyphen=True, consume_multiple=True, help="After `--`.")],
     /,
     *,

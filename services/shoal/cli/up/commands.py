@@ -12,8 +12,9 @@ from cyclopts import Parameter
 
 from shoal.cli.up.progress import Progress
 from shoal.cli.up.typed import typed
+from shoal.errors import BadRequest
 from shoal.local import exports
-from shoal.local.machine import Machine, read_record
+from shoal.local.machine import LocalRecord, Machine, read_record
 from shoal.local.program import Report, State
 
 
@@ -53,6 +54,7 @@ def up(
 async def _up(progress: Progress, store: str, node: str, cluster_cidr: str) -> Machine:
     record = read_record()
     if record is not None and (machine := Machine(record)).running:
+        _check_same(record, store, node, cluster_cidr)
         progress.note(f"a cluster runs here already ({machine.nats_url}); what is down in it is started")
         await machine.resume()
     else:
@@ -62,6 +64,17 @@ async def _up(progress: Progress, store: str, node: str, cluster_cidr: str) -> M
     await machine.wait(lambda reports: _show_processes(progress, reports, told))
     progress.done(f"{len(await machine.control.status())} processes run; nats-server listens on {machine.nats_url}")
     return machine
+
+
+def _check_same(record: LocalRecord, store: str, node: str, cluster_cidr: str) -> None:
+    """What a cluster began with stays while it runs. Raises: BadRequest."""
+    asked = (
+        ("--store", os.path.abspath(store) if store else "", record.store),  # noqa: PTH100  (as `Machine.plan` does)
+        ("--node", node, record.node),
+        ("--cluster-cidr", cluster_cidr, record.cluster_cidr),
+    )
+    if other := [f"{flag} {has}, not {wish}" for flag, wish, has in asked if wish and wish != has]:
+        raise BadRequest(f"a cluster runs here already, with {', '.join(other)}; `shoal down` stops it")
 
 
 def _show_processes(progress: Progress, reports: Mapping[str, Report], told: set[str]) -> None:
@@ -84,9 +97,11 @@ class _Ran(NamedTuple):
 async def _run_example(machine: Machine, progress: Progress) -> _Ran:
     """Apply it and wait until it runs."""
     from shoal.bus.connecting import connect
+    from shoal.cli.resources import shown
     from shoal.cli.up import example
     from shoal.client import Client
     from shoal.config import bus_config
+    from shoal.model.registry import by_resource
     from shoal.telemetry import trace
     from shoal.telemetry.traceparent import trace_id
 
@@ -99,7 +114,7 @@ async def _run_example(machine: Machine, progress: Progress) -> _Ran:
             with trace.span("publish") as span:
                 results = await example.apply(client, manifest, span.traceparent)
             for result in results:
-                progress.done(f"{result.kind.lower()}/{result.name} {result.result}")
+                progress.done(f"{shown(by_resource(result.resource), result.name)} {result.result}")
             wanted = example.wanted_pods(manifest)
             address = await example.wait(client, wanted, progress.running)
             progress.done(f"the example runs: {wanted} pods")
