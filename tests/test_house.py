@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shoal import names
+from shoal.controller.actions import Trace
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "libs").rglob("*.py"), *(ROOT / "services").rglob("*.py")])
@@ -140,16 +141,35 @@ def test_the_lock_is_that_of_the_project() -> None:
     """`uv lock --check` asks the index; that every requirement is locked as it is written can be seen without it."""
     lock = tomllib.loads((ROOT / "uv.lock").read_text())
     (own,) = (p for p in lock["package"] if p["name"] == "shoal")
-    locked = {p["name"] for p in lock["package"]}
-    written = {_project(r) for r in PROJECT["project"]["dependencies"]}
-    for extra in PROJECT["project"]["optional-dependencies"].values():
-        written |= {_project(r) for r in extra}
-    for group in PROJECT["dependency-groups"].values():
-        written |= {_project(r) for r in group}
-    assert written <= locked
-    assert {r["name"] for r in own["metadata"]["requires-dist"]} == written - {
-        _project(r) for group in PROJECT["dependency-groups"].values() for r in group
-    }
+    written = [(r, "") for r in PROJECT["project"]["dependencies"]]
+    for extra, requirements in PROJECT["project"]["optional-dependencies"].items():
+        written += [(r, extra) for r in requirements]
+    in_groups = [(r, group) for group, requirements in PROJECT["dependency-groups"].items() for r in requirements]
+    assert sorted(map(_locked, own["metadata"]["requires-dist"])) == sorted(_written(r, extra) for r, extra in written)
+    found = [_locked(r, group) for group, locked in own["metadata"]["requires-dev"].items() for r in locked]
+    assert sorted(found) == sorted(_written(r, group) for r, group in in_groups)
+    assert {_project(r) for r, _ in written + in_groups} <= {p["name"] for p in lock["package"]}
+
+
+def _locked(entry: dict[str, Any], group: str = "") -> tuple[str, str, list[str], str]:
+    """Name, extras of it, versions, and which extra or group of ours asks for it."""
+    extra = re.search(r"extra == '(\w+)'", entry.get("marker", ""))
+    return (
+        entry["name"],
+        ",".join(entry.get("extras", ())),
+        _versions(entry.get("specifier", "")),
+        extra[1] if extra else group,
+    )
+
+
+def _written(requirement: str, extra: str) -> tuple[str, str, list[str], str]:
+    extras = re.search(r"\[(.*)\]", requirement)
+    versions = re.search(r"[<>=!~].*", requirement)
+    return _project(requirement), extras[1] if extras else "", _versions(versions[0] if versions else ""), extra
+
+
+def _versions(specifier: str) -> list[str]:
+    return sorted(part.strip() for part in specifier.split(",") if part.strip())
 
 
 def _project(requirement: str) -> str:
@@ -207,6 +227,25 @@ def test_the_picture_of_the_architecture_matches_the_names() -> None:
     assert {name for name in shown if not any(whole.startswith(name) for whole in known)} == set()
     for stream in (here.manifests_stream, here.outcomes_stream, here.events_stream):
         assert f"`{stream}`" in ARCHITECTURE
+
+
+def spans(path: Path) -> Iterator[str]:
+    """Names of the spans that a module begins, itself or as the `Trace` of a unit."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Call(
+                func=ast.Name(id="span") | ast.Attribute(attr="span"), args=[ast.Constant(value=str(name)), *_]
+            ):
+                yield name
+            case ast.Call(func=ast.Name(id="Trace"), keywords=keywords):
+                given = [k.value.value for k in keywords if k.arg == "name" and isinstance(k.value, ast.Constant)]
+                yield str(given[0]) if given else Trace().name
+
+
+def test_the_words_in_bold_are_the_spans() -> None:
+    section = ARCHITECTURE.partition("## The way of one manifest")[2].partition("\n## ")[0]
+    bold = {word for words in re.findall(r"\*\*(.+?)\.?\*\*", section) for word in words.split(", ")}
+    assert bold == {name for path in SOURCES for name in spans(path)}
 
 
 def test_the_pages_name_what_there_is() -> None:
