@@ -36,6 +36,7 @@ from shoal.wire import (
 )
 
 TRIES = 6
+PODS_HIDDEN = "PodRangeOverlapped"  # the event's reason
 EVENTS_MAX = 200  # in one request
 EVENTS_EACH_S = 25.0  # a node's share, refilled; beyond it events are dropped, and counted
 EVENTS_BURST = 500.0
@@ -46,8 +47,9 @@ REASON = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,127}$")
 
 
 class Nodes:
-    def __init__(self, bus: Bus, live: Live, writer: Writer, cluster: Cluster) -> None:
+    def __init__(self, bus: Bus, live: Live, writer: Writer, cluster: Cluster, emitter: events.Emitter) -> None:
         self._bus = bus
+        self._emitter = emitter
         self._live = live
         self._writer = writer
         self._cluster = cluster
@@ -60,10 +62,15 @@ class Nodes:
         asked: RegisterRequest = decode(request, RegisterRequest)
         name = request.node
         registration.check_name(name)
+        hidden: list[str] = []
         async with self._registering:
-            obj, _ = await self._writer.write(lambda: self._plan_registration(name, asked))
+            obj, _ = await self._writer.write(lambda: self._plan_registration(name, asked, hidden))
         assert isinstance(obj, Node)
         log.info("node.registered", node=name, pod_cidr=obj.spec.pod_cidr, uid=obj.metadata.uid)
+        for sentence in hidden:
+            log.warning("node.pods_hidden", node=name, why=sentence)
+            key = ObjectKey(NODES, "", name)
+            await self._emitter.emit(key, obj.metadata.uid, "Warning", PODS_HIDDEN, sentence)
         return RegisterReply(
             cluster_uid=self._cluster.uid,
             node_uid=obj.metadata.uid,
@@ -72,7 +79,8 @@ class Nodes:
             heartbeat_seconds=HEARTBEAT_EVERY_S,
         )
 
-    def _plan_registration(self, name: str, asked: RegisterRequest) -> Plan:
+    def _plan_registration(self, name: str, asked: RegisterRequest, hidden: list[str]) -> Plan:
+        """`hidden`: takes what is to be told when it is written."""
         view, clock = self._live.view, self._writer.clock
         key = ObjectKey(NODES, "", name)
         stored = view.get(key, Node)
@@ -89,6 +97,7 @@ class Nodes:
             uid=clock.uid(),
             now=clock.rfc3339(),
         )
+        hidden[:] = decided.hidden
         changes: list[Change] = []
         if decided.changed:
             changes.append(put(key, decided.node, stored))

@@ -3,7 +3,8 @@
 A range is unique by its claim (`system.claims.podranges.<cidr>`), created in the batch that creates the node: two
 apis that choose the same one collide there, and the loser chooses again. What a host already routes, owns or resolves by
 (`avoid`) is kept out of its own range, and remembered with the node, so that no later node gets a range which
-this host could not reach.
+this host could not reach. A node that registers again is never refused for it, pods run there: what its host uses by now
+is remembered, and what it hides is told.
 """
 
 import re
@@ -35,12 +36,14 @@ class Ranges(msgspec.Struct, frozen=True):
 class Registered(msgspec.Struct, frozen=True):
     """What to do: `node` is the record to write, `claim` a range to claim with it ("" = the node has one).
 
-    `changed` False: the node is known and nothing differs, nothing is written.
+    `changed` False: the node is known and nothing differs, nothing is written. `hidden`: sentences about pods that the
+    node's host cannot reach any more, because it uses their addresses otherwise by now.
     """
 
     node: Node
     claim: str = ""
     changed: bool = True
+    hidden: tuple[str, ...] = ()
 
 
 def ranges(cluster: str, mask: int) -> Ranges:
@@ -74,14 +77,18 @@ def register(
     check_name(name)
     labels = _own_labels(name, request.labels)
     if existing is not None:
-        return _again(name, request, existing, labels)
+        return _again(name, request, existing, labels, others=others, claimed=claimed, of=of)
     if not request.host_uid or len(request.host_uid) > 128:
         raise Invalid("a host's uid has 1 to 128 characters", path="hostUid")
     avoid = _networks(request.avoid, of)
+    if len(avoid) > AVOID_MAX:
+        raise Invalid(
+            f"this host already uses {len(avoid)} networks in {of.cluster}; {AVOID_MAX} at most",
+            path="avoid",
+            hint="choose another cluster range",
+        )
     cidr = _choose(avoid, tuple(others), claimed, of)
-    annotations = {HOST_UID: request.host_uid}
-    if avoid:
-        annotations[HOST_NETWORKS] = ",".join(map(str, avoid))
+    annotations = _remembering({HOST_UID: request.host_uid}, avoid)
     node = Node(
         metadata=ObjectMeta(
             name=name, uid=uid, creation_timestamp=now, generation=1, labels=labels, annotations=annotations
@@ -91,18 +98,53 @@ def register(
     return Registered(node, claim=cidr)
 
 
-def _again(name: str, request: RegisterRequest, existing: Node, labels: Mapping[str, str]) -> Registered:
+def _again(
+    name: str,
+    request: RegisterRequest,
+    existing: Node,
+    labels: Mapping[str, str],
+    *,
+    others: Iterable[Node],
+    claimed: Collection[str],
+    of: Ranges,
+) -> Registered:
     if existing.metadata.annotations.get(HOST_UID) != request.host_uid:
         raise AlreadyExists(
             f"another host is registered as node {name}", hint="give this one another name, or delete that node first"
         )
     if existing.metadata.deletion_timestamp is not None:
         raise Conflict(f"node {name} is being removed")
-    merged = {**existing.metadata.labels, **labels}
-    if merged == existing.metadata.labels:
-        return Registered(existing, changed=False)
-    metadata = msgspec.structs.replace(existing.metadata, labels=merged)
-    return Registered(msgspec.structs.replace(existing, metadata=metadata))
+    ours = {ip_network(cidr) for cidr in (*claimed, existing.spec.pod_cidr) if cidr}
+    avoid = [network for network in _networks(request.avoid, of) if network not in ours]  # a bridge's, a proxy's route
+    metadata = msgspec.structs.replace(
+        existing.metadata,
+        labels={**existing.metadata.labels, **labels},
+        annotations=_remembering(existing.metadata.annotations, avoid[:AVOID_MAX]),
+    )
+    return Registered(
+        msgspec.structs.replace(existing, metadata=metadata),
+        changed=metadata != existing.metadata,
+        hidden=tuple(_hidden(avoid, existing, others)),
+    )
+
+
+def _remembering(annotations: Mapping[str, str], avoid: Collection[IPv4Network]) -> dict[str, str]:
+    others = {key: value for key, value in annotations.items() if key != HOST_NETWORKS}
+    return others | ({HOST_NETWORKS: ",".join(map(str, avoid))} if avoid else {})
+
+
+def _hidden(avoid: Collection[IPv4Network], own: Node, others: Iterable[Node]) -> Iterable[str]:
+    for node in (own, *(o for o in others if o.metadata.name != own.metadata.name)):
+        if not node.spec.pod_cidr:
+            continue
+        pods = ip_network(node.spec.pod_cidr)
+        if not (used := [network for network in avoid if network.overlaps(pods)]):
+            continue
+        whose = "its own pods" if node is own else f"the pods of node {node.metadata.name}"
+        yield (
+            f"this host uses {', '.join(map(str, used[:3]))}{', ...' if len(used) > 3 else ''} by now, which overlaps {pods}, "
+            f"the range of {whose}: it may not reach them. Remove that network, or delete the node and register it again"
+        )
 
 
 def check_name(name: str) -> None:
@@ -130,12 +172,6 @@ def _networks(texts: Collection[str], of: Ranges) -> tuple[IPv4Network, ...]:
             raise Invalid(f"{text[:64]!r} is no network", path="avoid") from None
         if isinstance(network, IPv4Network) and network.prefixlen > 0 and network.overlaps(of.cluster):
             found.add(network)
-    if len(found) > AVOID_MAX:
-        raise Invalid(
-            f"this host already uses {len(found)} networks in {of.cluster}; {AVOID_MAX} at most",
-            path="avoid",
-            hint="choose another cluster range",
-        )
     return tuple(sorted(found))
 
 

@@ -24,7 +24,7 @@ from shoal.bus.rpc import serve as answer
 from shoal.config import BusConfig
 from shoal.controller.lease import Lease
 from shoal.controller.shell import holder_name
-from shoal.errors import Invalid, ShoalError, only_error
+from shoal.errors import Invalid, ShoalError, Unavailable, only_error
 from shoal.model.registry import by_resource
 from shoal.store.events import Emitter
 from shoal.store.store import Store
@@ -104,7 +104,7 @@ class _Api:
 
     async def _serve(self, cluster: clusters.Cluster, on_ready: Callable[[], Any] | None) -> None:
         names = self.bus.names
-        nodes = Nodes(self.bus, self.live, self.writer, cluster)
+        nodes = Nodes(self.bus, self.live, self.writer, cluster, self.emitter)
         from_nodes = {
             names.from_nodes("register"): nodes.register,
             names.from_nodes("status"): nodes.status,
@@ -142,7 +142,7 @@ class _Api:
             "create": verbs.create,
             "get": _by_resource(events.get, verbs.get),
             "list": _by_resource(events.list_, verbs.list_),
-            "watch": _cut_short(_by_resource(events.watch, verbs.watch), self.ending),
+            "watch": _cut_short(_by_resource(events.watch, verbs.watch), self.ending, _nothing_since),
             "patch": verbs.patch,
             "delete": verbs.delete,
             "scale": verbs.scale,
@@ -150,29 +150,44 @@ class _Api:
             "logs": sessions.logs,
             "exec": sessions.exec,
             "attach": sessions.attach,
-            "session": sessions.session,
+            "session": _cut_short(sessions.session, self.ending, _ask_again),
         }
 
 
-def _cut_short(watch: Handler, ending: "asyncio.Future[None]") -> Handler:
-    """A watch that still waits when the api stops is answered: nothing after the revision that it knows. Its asker, if
-    it is still there, asks again, another api or this one's successor.
+def _cut_short(
+    handler: Handler, ending: "asyncio.Future[None]", last_word: Callable[[Request], msgspec.Struct | None]
+) -> Handler:
+    """What still waits when the api stops is answered with its last word; where that is None it is waited for. Its asker,
+    if it is still there, asks again, another api or this one's successor.
     """
 
     async def until_the_end(request: Request) -> msgspec.Struct | bytes:
-        asked: WatchRequest = decode(request, WatchRequest)
-        if not asked.since:
-            return await watch(request)
-        work: asyncio.Future[Any] = asyncio.ensure_future(watch(request))
+        work: asyncio.Future[Any] = asyncio.ensure_future(handler(request))
         first: set[asyncio.Future[Any]] = {work, ending}
         try:
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            return work.result() if work.done() else WatchReply(revision=asked.since)
+            answer = None if work.done() else last_word(request)
+            return answer if answer is not None else await work
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
     return until_the_end
+
+
+def _nothing_since(request: Request) -> WatchReply | None:
+    """Nothing after the revision that the watch knows; one that knows none has its list to come."""
+    asked: WatchRequest = decode(request, WatchRequest)
+    return WatchReply(revision=asked.since) if asked.since else None
+
+
+def _ask_again(_: Request) -> None:
+    """The node keeps its answer to a pull until the next number is asked for: the same one again loses nothing of it,
+    where an empty answer would let the node forget what it says meanwhile.
+
+    Raises: Unavailable.
+    """
+    raise Unavailable("this api stops: ask again")
 
 
 def _by_resource(events: Handler, objects: Handler) -> Handler:

@@ -105,6 +105,23 @@ async def test_the_same_host_again_changes_nothing_and_another_is_refused(
         await FakeNode(bus, "n1", "other-host").register()
 
 
+async def test_a_host_that_comes_back_with_other_networks_stays_and_they_are_kept_free(
+    bus: Bus, client: Client, store: Store, api: "asyncio.Task[None]"
+) -> None:
+    node = FakeNode(bus, "n1")
+    first = await node.register()
+    assert first.pod_cidr == "10.208.0.0/23"
+
+    assert await node.register(avoid=["10.208.0.0/23", "10.208.1.0/24", "10.208.2.0/24"]) == first
+    await node.events_are_stored()
+    (told,) = await client.events("default", wire.EventsRequest(resource="nodes", name="n1"))
+    assert (told.type, told.reason, told.source.component) == ("Warning", "PodRangeOverlapped", "api")
+    assert (
+        "this host uses 10.208.1.0/24 by now, which overlaps 10.208.0.0/23, the range of its own pods" in told.message
+    )
+    assert (await FakeNode(bus, "n2").register()).pod_cidr == "10.208.4.0/23"
+
+
 async def test_many_who_join_at_once_through_two_apis_share_nothing(
     bus: Bus, client: Client, api: "asyncio.Task[None]", start_api: StartApi
 ) -> None:

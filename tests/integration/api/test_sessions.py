@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from tests.integration.api.conftest import StartApi
 from tests.integration.api.manifests import apply, pod
 from tests.integration.api.test_nodes import FakeNode, a_bound_pod
 
@@ -27,6 +28,7 @@ class Echo:
         self.pulls: list[wire.SessionRequest] = []
         self.ended = asyncio.Event()
         self._turn = asyncio.Event()
+        self._own = b""
 
     async def open(self, request: rpc.Request) -> wire.SessionOpened:
         self.opened.append(rpc.decode(request, wire.NodeSessionRequest))
@@ -47,7 +49,12 @@ class Echo:
         if asked.stdin:
             return self._says(asked, 1, asked.stdin)
         await self._turn.wait()
-        return wire.SessionReply(sequence=asked.sequence)
+        return self._says(asked, 1, self._own) if self._own else wire.SessionReply(sequence=asked.sequence)
+
+    def says(self, data: bytes) -> None:
+        """By itself, to the pull that waits."""
+        self._own = data
+        self._turn.set()
 
     def _says(self, asked: wire.SessionRequest, stream: int, data: bytes) -> wire.SessionReply:
         return wire.SessionReply(sequence=asked.sequence, chunks=[wire.Chunk(stream=stream, data=data)])
@@ -95,6 +102,30 @@ async def test_who_leaves_ends_the_session(client: Client, echo: Echo) -> None:
     async with await client.logs("", wire.LogsRequest(name="web", follow=True)):
         pass
     await asyncio.wait_for(echo.ended.wait(), 5)
+
+
+async def test_an_api_that_stops_waits_for_no_pull_and_nothing_is_lost(
+    client: Client, echo: Echo, api: "asyncio.Task[None]", start_api: StartApi
+) -> None:
+    """The node is asked again for the same pull, by another api."""
+    stays = await client.logs("", wire.LogsRequest(name="web", follow=True))
+
+    async def first_chunk() -> wire.Chunk:
+        return await anext(aiter(stays))
+
+    first = asyncio.create_task(first_chunk())
+    async with asyncio.timeout(5):
+        while not echo.pulls:
+            await asyncio.sleep(0.001)
+        await start_api()
+        api.cancel()
+        await asyncio.gather(api, return_exceptions=True)  # the pull waits at the node for ever
+        while len(echo.pulls) < 2:
+            await asyncio.sleep(0.001)
+        assert [p.sequence for p in echo.pulls] == [1, 1]
+        echo.says(b"line")
+        chunk = await first
+    assert chunk.data == b"line"
 
 
 async def test_the_user_is_the_subjects_not_the_bodys(bus: Bus, client: Client, echo: Echo) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.api.objects import NOW, with_metadata
 
-from shoal.api.registration import Registered, ranges, register
+from shoal.api.registration import AVOID_MAX, Registered, ranges, register
 from shoal.errors import AlreadyExists, Conflict, Forbidden, Invalid, Refused
 from shoal.model.node import Node
 from shoal.names import HOST_NETWORKS
@@ -88,6 +88,49 @@ def test_the_same_host_again_keeps_its_range_and_writes_nothing() -> None:
     first = joined(labels={"kubernetes.io/os": "linux"})
     again = joined(existing=first.node, labels={"kubernetes.io/os": "linux"}, avoid=["10.208.0.0/23"])
     assert (again.node, again.claim, again.changed) == (first.node, "", False)
+
+
+def annotated(found: Registered) -> str:
+    return found.node.metadata.annotations.get(HOST_NETWORKS, "")
+
+
+def test_what_a_host_uses_by_now_is_remembered_and_what_it_uses_no_more_forgotten() -> None:
+    first = joined(avoid=["10.208.2.0/24"])
+    again = joined(existing=first.node, claimed=[first.claim], avoid=["10.208.4.0/24", "192.168.0.0/16"])
+    assert (again.changed, annotated(again), again.hidden) == (True, "10.208.4.0/24", ())
+    assert again.node.spec == first.node.spec
+    later = joined("n2", host="h2", others=[again.node], claimed=[first.claim])
+    assert later.claim == "10.208.2.0/23"
+    assert joined("n3", host="h3", others=[again.node], claimed=[first.claim, later.claim]).claim == "10.208.6.0/23"
+
+    gone = joined(existing=again.node)
+    assert (gone.changed, HOST_NETWORKS in gone.node.metadata.annotations) == (True, False)
+
+
+def test_a_host_that_hides_pods_by_now_stays_and_says_whose() -> None:
+    first = joined()
+    second = joined("n2", host="h2", others=[first.node], claimed=[first.claim])
+    claimed = [first.claim, second.claim]
+    routes = [first.claim, second.claim]  # its own bridge's, and a proxy's: no network of the host's
+    quiet = joined(existing=first.node, others=[first.node, second.node], claimed=claimed, avoid=routes)
+    assert (quiet.changed, quiet.hidden) == (False, ())
+
+    avoid = [*routes, "10.208.1.0/24", "10.208.0.0/21"]
+    loud = joined(existing=first.node, others=[first.node, second.node], claimed=claimed, avoid=avoid)
+    own, theirs = loud.hidden
+    assert "10.208.0.0/21, 10.208.1.0/24 by now, which overlaps 10.208.0.0/23, the range of its own pods" in own
+    assert "10.208.0.0/21 by now, which overlaps 10.208.2.0/23, the range of the pods of node n2" in theirs
+    assert loud.node.spec == first.node.spec
+    assert annotated(loud) == "10.208.0.0/21,10.208.1.0/24"
+
+
+def test_a_host_with_more_networks_than_are_remembered_may_still_come_back() -> None:
+    wide = ranges("10.208.0.0/12", 23)
+    many = [f"10.210.{i // 64}.{i % 64 * 4}/30" for i in range(AVOID_MAX + 44)]
+    with pytest.raises(Invalid, match="300 networks"):
+        joined(avoid=many, of=wide)
+    again = joined(existing=joined(of=wide).node, avoid=many, of=wide)
+    assert len(annotated(again).split(",")) == AVOID_MAX
 
 
 def test_labels_follow_the_host_and_peoples_labels_stay() -> None:
