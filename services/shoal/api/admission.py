@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace as changed
 
+from shoal.api.owners import check_owners
 from shoal.errors import BadRequest, Conflict, Forbidden, Invalid
 from shoal.model.manifest import Document, decode_input
 from shoal.model.meta import Object, ObjectMeta
@@ -38,7 +39,7 @@ class Admission(msgspec.Struct, frozen=True):
 def create(obj: Object, *, uid: str, now: str, suffix: str = "") -> Object:
     """A new object's record. `suffix`: five characters for a `generateName`.
 
-    Raises: BadRequest, Forbidden for kinds that people do not make.
+    Raises: BadRequest, Forbidden for kinds that people do not make, Invalid for an owner it cannot have.
     """
     kind = kind_of_object(obj)
     if kind.not_made:
@@ -46,6 +47,7 @@ def create(obj: Object, *, uid: str, now: str, suffix: str = "") -> Object:
     meta = obj.metadata
     if meta.resource_version:
         raise BadRequest("resourceVersion should not be set on objects to be created", path="metadata.resourceVersion")
+    check_owners(obj)
     made = changed(
         meta,
         name=meta.name or meta.generate_name[:NAME_BASE_MAX] + suffix,
@@ -69,6 +71,7 @@ def update(live: Object, new: Object) -> Object:
     if (meta.name, meta.namespace) != (old.name, old.namespace):
         raise BadRequest(f"the name of the object ({meta.name}) cannot change ({old.name})", path="metadata.name")
     _check_finalizers(old, meta)
+    check_owners(new, old.owner_references)
     kept = changed(
         meta,
         uid=old.uid,

@@ -10,6 +10,7 @@ from tests.unit.api.objects import LATER, NOW, POD, REPLICA_SET, document, made,
 
 from shoal.api import admission
 from shoal.errors import BadRequest, Conflict, Forbidden, Invalid, ShoalError
+from shoal.model.meta import OwnerReference
 from shoal.model.registry import by_resource, encode
 from shoal.names import LAST_APPLIED
 
@@ -280,3 +281,37 @@ def test_applying_settles_whatever_came_before(history: list[tuple[dict[str, str
     assert {k: v for k, v in live.metadata.labels.items() if k in labels or k not in filled_in} == labels
     if replicas is not None:
         assert live.spec.replicas == replicas
+
+
+OWNED = """
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: kept
+  ownerReferences:
+  - {apiVersion: %s, kind: %s, name: owner, uid: u-owner}
+"""
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "passes"),
+    [("v1", "Pod", False), ("apps/v1", "ReplicaSet", False), ("v1", "Node", True), ("x.org/v1", "Widget", True)],
+)
+def test_what_lies_in_no_namespace_cannot_belong_to_what_lies_in_one(api_version: str, kind: str, passes: bool) -> None:
+    if passes:
+        assert applied(OWNED % (api_version, kind)).object.metadata.owner_references[0].uid == "u-owner"
+        return
+    with pytest.raises(Invalid, match=f"cannot belong to a {kind}") as caught:
+        applied(OWNED % (api_version, kind))
+    assert caught.value.path == "metadata.ownerReferences[0]"
+
+
+def test_an_owner_that_should_never_have_been_keeps_nobody_from_changing_the_object() -> None:
+    plain = applied("apiVersion: v1\nkind: Namespace\nmetadata: {name: kept}").object
+    reference = OwnerReference(api_version="v1", kind="Pod", name="owner", uid="u-owner")
+    with pytest.raises(Invalid):
+        admission.update(plain, with_metadata(plain, owner_references=(reference,)))
+    live = with_metadata(plain, owner_references=(reference,))
+
+    assert admission.update(live, with_metadata(live, labels={"a": "b"})).metadata.labels == {"a": "b"}
+    assert admission.update(live, with_metadata(live, owner_references=())).metadata.owner_references == ()
