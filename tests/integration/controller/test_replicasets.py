@@ -7,7 +7,10 @@ import pytest
 
 from shoal.bus.connection import Bus
 from shoal.controller.actions import mark_deleted, with_metadata
+from shoal.model.meta import ObjectMeta, OwnerReference
+from shoal.model.namespace import Namespace, NamespaceSpec
 from shoal.model.pod import Pod, PodStatus
+from shoal.model.registry import key_of
 from shoal.model.replicaset import ReplicaSet
 from shoal.names import ObjectKey
 from shoal.replica_controller.service import chosen
@@ -17,7 +20,7 @@ from shoal.store.store import Store
 from shoal.store.stored import Stored
 from shoal.store.view import View
 
-from .cluster import FakeAgent, a_replicaset, add_node, placed, pods, put, read, report, until
+from .cluster import FakeAgent, a_pod, a_replicaset, add_node, placed, pods, put, read, report, until
 from .conftest import Start
 
 pytestmark = pytest.mark.integration
@@ -94,9 +97,6 @@ async def test_the_pods_traces_begin_at_the_wish(bus: Bus, store: Store, start: 
 
 
 async def test_deleting_a_namespace_empties_it_first(bus: Bus, store: Store, start: Start, agents: Tasks) -> None:
-    from shoal.model.meta import ObjectMeta
-    from shoal.model.namespace import Namespace, NamespaceSpec
-
     await a_cluster(store, start, agents)
     namespace = Namespace(
         metadata=ObjectMeta(name="default", uid="uid-ns"), spec=NamespaceSpec(finalizers=("kubernetes",))
@@ -111,6 +111,37 @@ async def test_deleting_a_namespace_empties_it_first(bus: Bus, store: Store, sta
 
     view = await until(store, lambda v: view is not v and not v.keys_in("default") and not v.keys("namespaces"))
     assert [k for k in view.known() if k.namespace == "default"] == []
+
+
+async def test_a_namespace_that_says_a_pod_owns_it_stays_with_all_it_holds(
+    bus: Bus, store: Store, start: Start, agents: Tasks
+) -> None:
+    """An object that only names an owner which is gone goes: then garbage has looked at the namespace too."""
+    reference = OwnerReference(api_version="v1", kind="Pod", name="gone", uid="uid-gone")
+    spec = NamespaceSpec(finalizers=("kubernetes",))
+    await put(
+        store, Namespace(metadata=ObjectMeta(name="default", uid="uid-ns", owner_references=(reference,)), spec=spec)
+    )
+    garbage = with_metadata(a_pod("garbage"), owner_references=(reference,))
+    await put(store, garbage)
+    await a_cluster(store, start, agents)
+    await put(store, a_replicaset("web", 2))
+
+    view = await until(store, lambda v: ready(v) == 2 and v.get(key_of(garbage)) is None)
+
+    kept = view.get(ObjectKey("namespaces", "", "default"))
+    assert kept is not None
+    assert not kept.deleting
+
+
+async def test_names_that_collide_in_one_unit_stop_no_set(bus: Bus, store: Store, start: Start, agents: Tasks) -> None:
+    """This uid's first 300 names are 299."""
+    group, controllers = chosen(())
+    await start(controllers, group)
+
+    await put(store, with_metadata(a_replicaset("web", 300), uid="00000000-0000-0000-0000-0000001fa89b"))
+
+    await until(store, lambda v: len(pods(v)) == 300)
 
 
 async def test_orphans_stay_when_their_owner_goes(bus: Bus, store: Store, start: Start, agents: Tasks) -> None:
