@@ -16,6 +16,7 @@ from typing import Self
 
 from shoal.net import namespace
 from shoal.net.addresses import RTM_GETADDR, all_addresses, read_address
+from shoal.net.flows import CT_GET, all_flows, read_flow
 from shoal.net.links import RTM_GETLINK, RTM_NEWLINK, Link, all_links, link_named, read_link
 from shoal.net.messages import (
     ACK,
@@ -29,7 +30,7 @@ from shoal.net.messages import (
     frame,
     frames,
 )
-from shoal.net.records import Route
+from shoal.net.records import Flow, Route
 from shoal.net.routes import RTM_GETROUTE, all_routes, read_route, read_way, way_to
 
 _BUFFER_BYTES = 65_536
@@ -49,12 +50,15 @@ class NetlinkError(OSError):
 class Netlink:
     """One socket into one network namespace; it stays there whatever its user does later.
 
-    `namespace_fd` None: the caller's own. Threads may share one: each exchange has the socket to itself, or one would
-    take the answers that another waits for.
+    `namespace_fd` None: the caller's own. `family`: NETLINK_NETFILTER for flows, and for nothing else. Threads may share
+    one: each exchange has the socket to itself, or one would take the answers that another waits for.
     """
 
-    def __init__(self, namespace_fd: int | None = None) -> None:
-        self._socket = namespace.call_in(namespace_fd, _open) if namespace_fd is not None else _open()
+    def __init__(self, namespace_fd: int | None = None, *, family: int = socket.NETLINK_ROUTE) -> None:
+        def opened() -> socket.socket:
+            return _open(family=family)
+
+        self._socket = namespace.call_in(namespace_fd, opened) if namespace_fd is not None else opened()
         self._sequence = 0
         self._turn = threading.Lock()
 
@@ -132,6 +136,11 @@ class Netlink:
             return read_way(answer)
         raise NetlinkError(errno.ENETUNREACH, f"look for a route to {address}")
 
+    def flows(self, protocol: int) -> list[Flow]:
+        """What conntrack remembers of one protocol. Raises: OSError where the kernel has none."""
+        found = (read_flow(payload) for payload in self._dump(CT_GET, all_flows()))
+        return [flow for flow in found if flow is not None and flow.protocol == protocol]
+
     def _ask(self, kind: int, payload: bytes) -> list[tuple[int, bytes]]:
         """(kind, payload) of the answers to a question that one packet answers."""
         with self._turn:
@@ -193,7 +202,7 @@ class Monitor:
         self._socket.close()
 
 
-def _open(groups: int = 0) -> socket.socket:
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def _open(groups: int = 0, *, family: int = socket.NETLINK_ROUTE) -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
     opened.bind((0, groups))
     return opened

@@ -1,5 +1,7 @@
 """What the kernel's network is made of, as values. No I/O."""
 
+from ipaddress import IPv4Address
+
 import msgspec
 
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
@@ -15,3 +17,17 @@ class Route(msgspec.Struct, frozen=True):
     protocol: int
     scope: int = SCOPE_UNIVERSE
     unreachable: bool = False  # a blackhole, or what else answers instead of forwarding
+
+
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """What conntrack remembers: who began it and whom it meant, and who answers, which NAT may have chosen."""
+
+    protocol: int
+    source: IPv4Address
+    source_port: int
+    target: IPv4Address
+    target_port: int
+    answers: IPv4Address
+    answers_port: int
+    id: bytes = b""  # the kernel's own
+    zone: bytes = b""

@@ -1,11 +1,13 @@
 """The node's NAT, as nftables text: masquerade for what leaves the cluster, ports of the host for pods. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
 from shoal.model.pod import Pod
 from shoal.net import nft_text
+from shoal.net.records import Flow
 
 
 class HostPort(msgspec.Struct, frozen=True, order=True):
@@ -76,3 +78,23 @@ def ruleset(nat: Nat, ports: Iterable[HostPort]) -> str:
 def _dnat(port: HostPort) -> str:
     where = f"ip daddr {port.host_ip} " if port.host_ip else ""
     return f"{where}{port.protocol} dport {port.host_port} dnat to {port.pod_ip}:{port.pod_port}"
+
+
+def stale(
+    flows: Iterable[Flow], ports: Iterable[HostPort], own: Collection[IPv4Address], pods: IPv4Network
+) -> list[Flow]:
+    """Flows to this host (its addresses: `own`) that go where their port does not lead (any more): to a pod that is gone,
+    or to nobody from before there was one. Rules are asked for a flow's first packet alone, and a flow of UDP has no end
+    as long as its client sends.
+    """
+    leads = {(p.host_ip, p.host_port): (p.pod_ip, p.pod_port) for p in ports}
+
+    def astray(flow: Flow) -> bool:
+        if flow.target not in own and not flow.target.is_loopback:
+            return False
+        wanted = leads.get((str(flow.target), flow.target_port)) or leads.get(("", flow.target_port))
+        if wanted is None:
+            return flow.answers in pods and flow.answers != flow.target
+        return (str(flow.answers), flow.answers_port) != wanted
+
+    return [flow for flow in flows if astray(flow)]

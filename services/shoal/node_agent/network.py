@@ -7,9 +7,10 @@ two clusters on one host do not meet, and whoever cleans up finds everything.
 import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,11 @@ import msgspec
 from shoal.errors import ShoalError, Unavailable
 from shoal.local import sweep
 from shoal.net import namespace, nft
+from shoal.net.flows import NETLINK_NETFILTER, delete_flow
 from shoal.net.links import delete_link
 from shoal.net.netlink import Netlink
 from shoal.net.plumbing import Plumbing, ensure_bridge, plumb
-from shoal.node_agent.hostports import HostPort, Nat, ruleset
+from shoal.node_agent.hostports import HostPort, Nat, ruleset, stale
 from shoal.telemetry.logs import log
 
 LEFT_TRIES = 200
@@ -64,6 +66,7 @@ class PodNetwork:
         self._own = namespace.own()
         self._ports: dict[str, tuple[HostPort, ...]] = {}
         self._programmed: str | None = None
+        self._flowing: set[HostPort] | None = None  # the ports of UDP when flows were looked through last
         self._held = False
         self._nat_lock = asyncio.Lock()
 
@@ -161,10 +164,25 @@ class PodNetwork:
         if text != self._programmed:
             await nft.apply(text)
             self._programmed = text
+        flowing = {p for ports in self._ports.values() for p in ports if p.protocol == "udp"}
+        if flowing != self._flowing:
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(self._threads, forget_flows, self._host, flowing, self._gateway.network)
+                self._flowing = flowing
+            except OSError as error:
+                log.warning("network.flows", error=str(error))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
         self._host.close()
+
+
+def forget_flows(host: Netlink, ports: Collection[HostPort], pods: IPv4Network) -> None:
+    """Those of UDP that go astray. Raises: OSError where the kernel tells nothing of flows."""
+    own = {address.ip for _, address in host.addresses()}
+    with Netlink(family=NETLINK_NETFILTER) as kernel:
+        kernel.send(*map(delete_flow, stale(kernel.flows(socket.IPPROTO_UDP), ports, own, pods)))
 
 
 def _connect(host: Netlink, descriptor: int, wanted: Plumbing, sysctls: Mapping[str, str]) -> None:

@@ -1,10 +1,12 @@
 import shutil
 import subprocess
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from tests.unit.node_agent.made import a_pod
 
-from shoal.node_agent.hostports import HostPort, Nat, of_pod, ruleset
+from shoal.net.records import Flow
+from shoal.node_agent.hostports import HostPort, Nat, of_pod, ruleset, stale
 
 NAT = Nat(table="shoal_0a1b2c3d", bridge="shoal0a1b2c3d", pod_cidr="10.208.0.0/23", cluster_cidr="10.208.0.0/12")
 
@@ -47,3 +49,46 @@ def test_nft_takes_the_text() -> None:
     if "Operation not permitted" in done.stderr:
         pytest.skip("needs root: nft asks the kernel even to check")
     assert done.returncode == 0, done.stderr
+
+
+def a_flow(target: str, target_port: int, answers: str, answers_port: int) -> Flow:
+    return Flow(
+        protocol=17,
+        source=IPv4Address("192.0.2.9"),
+        source_port=4000,
+        target=IPv4Address(target),
+        target_port=target_port,
+        answers=IPv4Address(answers),
+        answers_port=answers_port,
+    )
+
+
+HOST, GATEWAY = "192.0.2.1", "10.208.1.1"
+
+
+@pytest.mark.parametrize(
+    ("flow", "astray"),
+    [
+        (a_flow(HOST, 53, "10.208.1.2", 53), False),
+        (a_flow("127.0.0.1", 53, "10.208.1.2", 53), False),
+        (a_flow(HOST, 53, "10.208.1.9", 53), True),  # the pod before
+        (a_flow(HOST, 53, "10.208.1.2", 54), True),
+        (a_flow(HOST, 53, HOST, 53), True),  # there was no pod yet
+        (a_flow(HOST, 99, "10.208.1.2", 99), True),  # no port any more
+        (a_flow(HOST, 99, HOST, 99), False),  # a program of the host's own
+        (a_flow(GATEWAY, 99, GATEWAY, 99), False),
+        (a_flow("192.0.2.77", 53, "192.0.2.77", 53), False),  # another host's
+        (a_flow("10.208.1.3", 53, "10.208.1.3", 53), False),  # a pod's own address
+        (a_flow(GATEWAY, 70, "10.208.1.4", 70), False),  # the port of that address alone
+        (a_flow(HOST, 70, "10.208.1.5", 70), False),
+        (a_flow(HOST, 70, "10.208.1.4", 70), True),
+    ],
+)
+def test_a_flow_goes_astray_where_its_port_does_not_lead(flow: Flow, astray: bool) -> None:
+    ports = [
+        HostPort("udp", "", 53, "10.208.1.2", 53),
+        HostPort("udp", "", 70, "10.208.1.5", 70),
+        HostPort("udp", GATEWAY, 70, "10.208.1.4", 70),
+    ]
+    own = {IPv4Address(HOST), IPv4Address(GATEWAY)}
+    assert stale([flow], ports, own, IPv4Network("10.208.1.0/24")) == ([flow] if astray else [])

@@ -1,12 +1,13 @@
 """Which host ports are programmed, with an nft that refuses what the test says."""
 
 from collections.abc import Iterator
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
 import pytest
 
 from shoal.net import nft
+from shoal.node_agent import network as network_module
 from shoal.node_agent.hostports import HostPort, Nat
 from shoal.node_agent.network import PodNetwork
 
@@ -27,6 +28,8 @@ class Kernel:
         self.text = ""
         self.tries = 0
         self.refuses = "dport 666 "
+        self.looked: list[set[HostPort]] = []
+        self.tells_flows = True
 
     async def apply(self, text: str) -> None:
         self.tries += 1
@@ -34,15 +37,22 @@ class Kernel:
             raise nft.NftError("syntax error")
         self.text = text
 
+    def forget_flows(self, _host: object, ports: set[HostPort], pods: IPv4Network) -> None:
+        assert str(pods) == NAT.pod_cidr
+        self.looked.append(ports)
+        if not self.tells_flows:
+            raise OSError("protocol not supported")
+
     @property
     def ports(self) -> list[int]:
         return [int(line.split("dport ")[1].split()[0]) for line in self.text.splitlines() if "dport" in line]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
     monkeypatch.setattr(nft, "apply", made.apply)
+    monkeypatch.setattr(network_module, "forget_flows", made.forget_flows)
     return made
 
 
@@ -92,3 +102,23 @@ async def test_of_what_was_remembered_only_what_is_refused_is_left_out(network: 
         network.remember_ports(uid, ports)
     await network.program()
     assert kernel.ports == [80, 81]
+
+
+async def test_flows_are_looked_through_at_the_start_and_when_a_port_of_udp_changes(
+    network: PodNetwork, kernel: Kernel
+) -> None:
+    names = HostPort("udp", "", 53, "10.208.0.2", 53)
+    await network.program()
+    await network.set_ports("tcp", port(80))
+    await network.set_ports("udp", (names,))
+    await network.set_ports("tcp", ())
+    await network.set_ports("udp", ())
+    assert kernel.looked == [set(), {names}, set()]
+
+
+async def test_a_kernel_that_tells_nothing_of_flows_programs_ports_all_the_same(
+    network: PodNetwork, kernel: Kernel
+) -> None:
+    kernel.tells_flows = False
+    await network.set_ports("udp", (HostPort("udp", "", 53, "10.208.0.2", 53),))
+    assert kernel.ports == [53]
