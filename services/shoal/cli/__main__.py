@@ -3,8 +3,9 @@
 0 done · 1 failed, with a sentence · 130 interrupted · 141 the reader of a pipe is gone · else what a command in a
 container ended with.
 
-A `get` from a shell has 250 ms in total, and most of what it takes are imports. So nothing is imported before it is needed; a verb that talks to the cluster imports neither
-cyclopts (85 to 150), rich (60 to 150), structlog (50) nor yaml (25), and nats without the parts it does without.
+A `get` from a shell has 250 ms in total, and most of what it takes is imports. So nothing is imported before it is
+needed; a verb that talks to the cluster imports neither cyclopts, rich, structlog nor yaml, and nats without the parts
+it does without.
 """
 
 import os

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,20 @@ def commands() -> Iterator[tuple[str, str]]:
         for command in found:
             if "…" not in command and "|" not in command:
                 yield page.relative_to(ROOT).as_posix(), re.sub(r"\s{2,}#.*", "", command).strip()
+
+
+def test_every_command_is_on_its_page() -> None:
+    cli, lab = ((ROOT / "docs" / name).read_text() for name in ("cli.md", "lab.md"))
+    table = "\n".join(line.split("|")[1] for line in cli.splitlines() if line.startswith("| "))
+    verbs = {word.split()[0] for word in re.findall(r"`([a-z-]+(?: …)?)`", table)}
+    assert verbs == set(VERBS)
+    commands = {name for name in application()["lab"] if not name.startswith("-")}
+    assert commands == set(re.findall(r"shoal lab ([a-z]+)", lab))
+
+
+def test_every_extra_is_on_the_page_for_developers() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r"`shoal\[([a-z]+)\]`", (ROOT / "docs/developing.md").read_text())) == set(extras)
 
 
 @pytest.mark.parametrize(("page", "command"), sorted(set(commands())))
