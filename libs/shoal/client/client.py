@@ -1,6 +1,7 @@
 """Requests to the api and their answers. Every method raises a ShoalError: the api's own, or Unavailable.
 
 In arguments `namespace` "" is cluster scope (of a kind that lives in namespaces: `default`), None is all namespaces.
+A `traceparent` goes with a write, and with every message of a session; the api begins a trace where none does.
 Objects come and go as JSON (`msgspec.Raw`): who wants a struct decodes with `shoal.model.registry.decode`.
 """
 
@@ -47,8 +48,10 @@ class Client:
             "apply", "", namespace, request, wire.ApplyReply, timeout=APPLY_TIMEOUT_S, traceparent=traceparent
         )
 
-    async def create(self, resource: str, namespace: str, request: wire.CreateRequest) -> msgspec.Raw:
-        return await self._object("create", resource, namespace, request)
+    async def create(
+        self, resource: str, namespace: str, request: wire.CreateRequest, *, traceparent: str = ""
+    ) -> msgspec.Raw:
+        return await self._object("create", resource, namespace, request, traceparent)
 
     async def get(self, resource: str, namespace: str, name: str) -> msgspec.Raw:
         return await self._object("get", resource, namespace, wire.GetRequest(name=name))
@@ -108,14 +111,20 @@ class Client:
                 yield event
             request = msgspec.structs.replace(request, since=reply.revision)
 
-    async def patch(self, resource: str, namespace: str, request: wire.PatchRequest) -> msgspec.Raw:
-        return await self._object("patch", resource, namespace, request)
+    async def patch(
+        self, resource: str, namespace: str, request: wire.PatchRequest, *, traceparent: str = ""
+    ) -> msgspec.Raw:
+        return await self._object("patch", resource, namespace, request, traceparent)
 
-    async def delete(self, resource: str, namespace: str, request: wire.DeleteRequest) -> msgspec.Raw:
-        return await self._object("delete", resource, namespace, request)
+    async def delete(
+        self, resource: str, namespace: str, request: wire.DeleteRequest, *, traceparent: str = ""
+    ) -> msgspec.Raw:
+        return await self._object("delete", resource, namespace, request, traceparent)
 
-    async def scale(self, resource: str, namespace: str, request: wire.ScaleRequest) -> msgspec.Raw:
-        return await self._object("scale", resource, namespace, request)
+    async def scale(
+        self, resource: str, namespace: str, request: wire.ScaleRequest, *, traceparent: str = ""
+    ) -> msgspec.Raw:
+        return await self._object("scale", resource, namespace, request, traceparent)
 
     async def events(self, namespace: str | None, request: wire.EventsRequest) -> "Events":
         """Oldest first."""
@@ -136,20 +145,21 @@ class Client:
 
     # --- sessions ------------------------------------------------------------------------------------------------------
 
-    async def logs(self, namespace: str, request: wire.LogsRequest) -> "Session":
-        return await self._open("logs", namespace, request)
+    async def logs(self, namespace: str, request: wire.LogsRequest, *, traceparent: str = "") -> "Session":
+        return await self._open("logs", namespace, request, traceparent)
 
-    async def exec(self, namespace: str, request: wire.ExecRequest) -> "Session":
-        return await self._open("exec", namespace, request)
+    async def exec(self, namespace: str, request: wire.ExecRequest, *, traceparent: str = "") -> "Session":
+        return await self._open("exec", namespace, request, traceparent)
 
-    async def attach(self, namespace: str, request: wire.ExecRequest) -> "Session":
-        return await self._open("attach", namespace, request)
+    async def attach(self, namespace: str, request: wire.ExecRequest, *, traceparent: str = "") -> "Session":
+        return await self._open("attach", namespace, request, traceparent)
 
-    async def _open(self, verb: str, namespace: str, request: msgspec.Struct) -> "Session":
+    async def _open(self, verb: str, namespace: str, request: msgspec.Struct, traceparent: str) -> "Session":
         from shoal.client.session import Session
 
-        opened = await self._ask(verb, "pods", namespace, request, wire.SessionOpened)
-        return Session(self.bus, self.bus.names.api(self.user, "session", "pods", namespace), opened.session)
+        opened = await self._ask(verb, "pods", namespace, request, wire.SessionOpened, traceparent=traceparent)
+        subject = self.bus.names.api(self.user, "session", "pods", namespace)
+        return Session(self.bus, subject, opened.session, traceparent=traceparent)
 
     # --- the durable way -----------------------------------------------------------------------------------------------
 
@@ -197,8 +207,10 @@ class Client:
 
     # --- asking --------------------------------------------------------------------------------------------------------
 
-    async def _object(self, verb: str, resource: str, namespace: str, request: msgspec.Struct) -> msgspec.Raw:
-        return msgspec.Raw(await self._ask(verb, resource, namespace, request, bytes))
+    async def _object(
+        self, verb: str, resource: str, namespace: str, request: msgspec.Struct, traceparent: str = ""
+    ) -> msgspec.Raw:
+        return msgspec.Raw(await self._ask(verb, resource, namespace, request, bytes, traceparent=traceparent))
 
     async def _ask(
         self,

@@ -27,13 +27,16 @@ PULLS_AT_ONCE = 2  # one that waits for output, and one that brings input
 class Session:
     """Ends by itself after the last chunk; leave its `async with` to end it before."""
 
-    def __init__(self, bus: Bus, subject: str, session: str, *, credit_bytes: int = CREDIT_BYTES) -> None:
+    def __init__(
+        self, bus: Bus, subject: str, session: str, *, credit_bytes: int = CREDIT_BYTES, traceparent: str = ""
+    ) -> None:
         self.exit_code: int | None = None
         self.done = False
         self._bus = bus
         self._subject = subject
         self._session = session
         self._credit = credit_bytes
+        self._traceparent = traceparent
         self._sequence = 0
         self._stdin = bytearray()
         self._stdin_sent = 0
@@ -143,7 +146,9 @@ class Session:
     async def _pull(self, request: SessionRequest) -> SessionReply:
         for tries_left in range(TRIES - 1, -1, -1):
             try:
-                reply = await self._bus.request(self._subject, request, SessionReply, timeout=ANSWER_S)
+                reply = await self._bus.request(
+                    self._subject, request, SessionReply, timeout=ANSWER_S, traceparent=self._traceparent
+                )
             except Unavailable:
                 if not tries_left or self._bus.nc.is_closed:
                     raise

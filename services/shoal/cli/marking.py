@@ -12,6 +12,7 @@ from shoal.cli.failure import sentences
 from shoal.cli.files import headers, read
 from shoal.cli.output.changed import print_changed
 from shoal.cli.resources import Named
+from shoal.cli.tracing import publish_span
 from shoal.cli.verbs.wait import named
 from shoal.errors import BadRequest, Conflict, NotFound, Retryable, ShoalError
 from shoal.wire import PatchRequest
@@ -87,15 +88,16 @@ async def run(context: Context, args: argparse.Namespace, mark: Mark) -> int:
         objects = _in_files(context, args) if args.filename else await named(cluster, context, args)
         if not objects:
             raise NotFound("no resources found")
-        for obj in objects:
-            try:
-                await _mark(cluster, context, args, mark, obj, Wanted(changes, args.overwrite))
-            except Retryable as error:
-                if not isinstance(error, Conflict):
-                    raise
-                failed = _told(context, error)
-            except ShoalError as error:
-                failed = _told(context, error)
+        with publish_span(context.env) as traceparent:
+            for obj in objects:
+                try:
+                    await _mark(cluster, context, args, mark, obj, Wanted(changes, args.overwrite), traceparent)
+                except Retryable as error:
+                    if not isinstance(error, Conflict):
+                        raise
+                    failed = _told(context, error)
+                except ShoalError as error:
+                    failed = _told(context, error)
     return 1 if failed else 0
 
 
@@ -111,7 +113,13 @@ def _in_files(context: Context, args: argparse.Namespace) -> list[Named]:
 
 
 async def _mark(
-    cluster: "Client", context: Context, args: argparse.Namespace, mark: Mark, obj: Named, wanted: Wanted
+    cluster: "Client",
+    context: Context,
+    args: argparse.Namespace,
+    mark: Mark,
+    obj: Named,
+    wanted: Wanted,
+    traceparent: str,
 ) -> None:
     """What was looked at is what is changed: who writes in between makes it look again."""
     for last in (*[False] * (TRIES - 1), True):
@@ -127,7 +135,8 @@ async def _mark(
             resource_version=args.resource_version or meta.get("resourceVersion", ""),
         )  # fmt: skip
         try:
-            after = msgspec.json.decode(await cluster.patch(obj.kind.resource, obj.namespace, request))
+            raw = await cluster.patch(obj.kind.resource, obj.namespace, request, traceparent=traceparent)
+            after = msgspec.json.decode(raw)
             break
         except Conflict:
             if last or args.resource_version:

@@ -1,8 +1,9 @@
 """A cluster in memory for the verbs: answers what the api would, remembers what it was asked."""
 
 import io
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
@@ -70,6 +71,7 @@ class FakeCluster(Client):
         self.happened: list[Event] = []
         self.asked: list[tuple[str, str, str | None, Any]] = []
         self.apply_reply = wire.ApplyReply()
+        self.traceparents: list[str] = []  # of what writes
         self.sessions: dict[str, FakeSession] = {}
 
     def _find(self, resource: str, namespace: str | None) -> Iterator[dict[str, Any]]:
@@ -85,10 +87,14 @@ class FakeCluster(Client):
         raise NotFound(f'{resource} "{name}" not found')
 
     async def apply(self, request: wire.ApplyRequest, *, namespace: str = "", traceparent: str = "") -> wire.ApplyReply:
+        self.traceparents.append(traceparent)
         self.asked.append(("apply", "", namespace, request))
         return self.apply_reply
 
-    async def create(self, resource: str, namespace: str, request: wire.CreateRequest) -> msgspec.Raw:
+    async def create(
+        self, resource: str, namespace: str, request: wire.CreateRequest, *, traceparent: str = ""
+    ) -> msgspec.Raw:
+        self.traceparents.append(traceparent)
         self.asked.append(("create", resource, namespace, request))
         return request.object
 
@@ -125,18 +131,27 @@ class FakeCluster(Client):
         for event in self.changes.pop(0) if self.changes else ():
             yield event
 
-    async def patch(self, resource: str, namespace: str, request: wire.PatchRequest) -> msgspec.Raw:
+    async def patch(
+        self, resource: str, namespace: str, request: wire.PatchRequest, *, traceparent: str = ""
+    ) -> msgspec.Raw:
+        self.traceparents.append(traceparent)
         self.asked.append(("patch", resource, namespace, request))
         return raw({**self._one(resource, namespace, request.name), **request.patch})
 
-    async def delete(self, resource: str, namespace: str, request: wire.DeleteRequest) -> msgspec.Raw:
+    async def delete(
+        self, resource: str, namespace: str, request: wire.DeleteRequest, *, traceparent: str = ""
+    ) -> msgspec.Raw:
+        self.traceparents.append(traceparent)
         self.asked.append(("delete", resource, namespace, request))
         found = self._one(resource, namespace, request.name)
         if not request.dry_run:
             self.objects.remove(found)
         return raw(found)
 
-    async def scale(self, resource: str, namespace: str, request: wire.ScaleRequest) -> msgspec.Raw:
+    async def scale(
+        self, resource: str, namespace: str, request: wire.ScaleRequest, *, traceparent: str = ""
+    ) -> msgspec.Raw:
+        self.traceparents.append(traceparent)
         self.asked.append(("scale", resource, namespace, request))
         return raw(self._one(resource, namespace, request.name))
 
@@ -144,15 +159,15 @@ class FakeCluster(Client):
         self.asked.append(("events", "", namespace, request))
         return self.happened
 
-    async def logs(self, namespace: str, request: wire.LogsRequest) -> FakeSession:
+    async def logs(self, namespace: str, request: wire.LogsRequest, *, traceparent: str = "") -> FakeSession:
         self.asked.append(("logs", "pods", namespace, request))
         return self.sessions[f"{request.name}/{request.container}"]
 
-    async def exec(self, namespace: str, request: wire.ExecRequest) -> FakeSession:
+    async def exec(self, namespace: str, request: wire.ExecRequest, *, traceparent: str = "") -> FakeSession:
         self.asked.append(("exec", "pods", namespace, request))
         return self.sessions[f"{request.name}/{request.container}"]
 
-    async def attach(self, namespace: str, request: wire.ExecRequest) -> FakeSession:
+    async def attach(self, namespace: str, request: wire.ExecRequest, *, traceparent: str = "") -> FakeSession:
         self.asked.append(("attach", "pods", namespace, request))
         return self.sessions[f"{request.name}/{request.container}"]
 
@@ -174,13 +189,13 @@ class Ran(msgspec.Struct):
     err: str
 
 
-async def shoal(cluster: FakeCluster, *words: str) -> Ran:
+async def shoal(cluster: FakeCluster, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Ran:
     """Run a command line against the fake. What a verb raises comes out as it is."""
     out, err = io.StringIO(), io.StringIO()
     verb, *rest = words
     parser, module = load(verb, VERBS[verb].module)
     args = parser.parse(rest)
-    code = module.run(Context({}, out=out, err=err, cluster=cluster, now=lambda: NOW), args)
+    code = module.run(Context(env, out=out, err=err, cluster=cluster, now=lambda: NOW), args)
     if not isinstance(code, int):
         code = await code
     return Ran(code, out.getvalue(), err.getvalue())

@@ -141,7 +141,7 @@ async def test_all_containers(screen: Screen) -> None:
 
 async def test_one_that_cannot_be_read_does_not_stop_the_others(screen: Screen) -> None:
     class Partly(FakeCluster):
-        async def logs(self, namespace: str, request: wire.LogsRequest) -> FakeSession:
+        async def logs(self, namespace: str, request: wire.LogsRequest, *, traceparent: str = "") -> FakeSession:
             if request.name == "a":
                 raise BadRequest("container is waiting to start")
             return await super().logs(namespace, request)

@@ -172,7 +172,7 @@ async def test_create_refuses_what_is_wrong_before_anything_is_made(tmp_path: Pa
 async def test_delete_waits_until_it_is_gone() -> None:
     cluster = FakeCluster(a_pod())
 
-    async def kept(resource: str, namespace: str, request: DeleteRequest) -> msgspec.Raw:
+    async def kept(resource: str, namespace: str, request: DeleteRequest, *, traceparent: str = "") -> msgspec.Raw:
         cluster.asked.append(("delete", resource, namespace, request))
         return raw(a_pod())
 
@@ -191,7 +191,7 @@ async def test_another_of_the_same_name_counts_as_gone() -> None:
     successor = a_pod()
     successor["metadata"]["uid"] = "another"
 
-    async def replaced(resource: str, namespace: str, request: DeleteRequest) -> msgspec.Raw:
+    async def replaced(resource: str, namespace: str, request: DeleteRequest, *, traceparent: str = "") -> msgspec.Raw:
         cluster.objects = [successor]
         return raw(a_pod())
 
@@ -295,7 +295,9 @@ async def test_a_manifest_of_what_has_no_replicas_is_not_scaled(tmp_path: Path) 
 
 async def test_delete_tells_what_is_not_gone_in_time() -> None:
     class Stuck(FakeCluster):
-        async def delete(self, resource: str, namespace: str, request: DeleteRequest) -> msgspec.Raw:
+        async def delete(
+            self, resource: str, namespace: str, request: DeleteRequest, *, traceparent: str = ""
+        ) -> msgspec.Raw:
             return raw(a_pod())
 
         async def watch(self, *args: object, **more: object):  # type: ignore[no-untyped-def]

@@ -12,6 +12,8 @@ from shoal.node_agent import flow as flows
 from shoal.node_agent.flow import Flow
 from shoal.wire import STDIN_WINDOW, SessionReply, SessionRequest
 
+WISH = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 class Shell:
     """A process that says back what it is told, and ends with 7 at the end of its input."""
@@ -58,7 +60,10 @@ class Wire:
 
         self.nc = Nc()
 
-    async def request(self, _subject: str, request: SessionRequest, _reply: Any, *, timeout: float) -> SessionReply:
+    async def request(
+        self, _subject: str, request: SessionRequest, _reply: Any, *, timeout: float, traceparent: str
+    ) -> SessionReply:
+        assert traceparent == WISH, "every message of a session carries it"
         if request.sequence in self.late:
             self.late.remove(request.sequence)
             await asyncio.sleep(0.05)
@@ -73,7 +78,7 @@ class Wire:
 
 def a_session(shell: Shell, **wire: Any) -> tuple[Session, Wire]:
     made = Wire(Flow(shell, terminal=shell), **wire)
-    return Session(made, "subject", "node/1"), made  # type: ignore[arg-type]
+    return Session(made, "subject", "node/1", traceparent=WISH), made  # type: ignore[arg-type]
 
 
 async def take(session: Session, count: int) -> bytes:

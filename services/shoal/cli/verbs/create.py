@@ -10,6 +10,7 @@ from shoal.cli.failure import sentences
 from shoal.cli.files import read
 from shoal.cli.output.changed import print_changed
 from shoal.cli.resources import shown
+from shoal.cli.tracing import publish_span
 from shoal.errors import Retryable, ShoalError
 from shoal.wire import CreateRequest
 
@@ -46,23 +47,24 @@ async def run(context: Context, args: argparse.Namespace) -> int:
             print_changed(context, args.output, name, "created", raw, dry_run="client")
         return 0
     async with context.connect() as cluster:
-        for document in documents:
-            kind = kind_of_object(document.object)
-            namespace = document.object.metadata.namespace or context.namespace(args) if kind.namespaced else ""
-            body = CreateRequest(
-                object=msgspec.Raw(msgspec.json.encode(document.raw)), dry_run=args.dry_run == "server"
-            )
-            try:
-                made = await cluster.create(kind.resource, namespace, body)
-            except Retryable:
-                raise
-            except ShoalError as error:
-                failed = True
-                for sentence in sentences(error):
-                    context.note(f"error: {sentence}")
-                continue
-            name = shown(kind, msgspec.json.decode(made)["metadata"]["name"])
-            print_changed(context, args.output, name, "created", made, dry_run=args.dry_run)
+        with publish_span(context.env) as traceparent:
+            for document in documents:
+                kind = kind_of_object(document.object)
+                namespace = document.object.metadata.namespace or context.namespace(args) if kind.namespaced else ""
+                body = CreateRequest(
+                    object=msgspec.Raw(msgspec.json.encode(document.raw)), dry_run=args.dry_run == "server"
+                )
+                try:
+                    made = await cluster.create(kind.resource, namespace, body, traceparent=traceparent)
+                except Retryable:
+                    raise
+                except ShoalError as error:
+                    failed = True
+                    for sentence in sentences(error):
+                        context.note(f"error: {sentence}")
+                    continue
+                name = shown(kind, msgspec.json.decode(made)["metadata"]["name"])
+                print_changed(context, args.output, name, "created", made, dry_run=args.dry_run)
     return 1 if failed else 0
 
 

@@ -22,6 +22,7 @@ from shoal.cli.arguments import (
 from shoal.cli.context import Context
 from shoal.cli.failure import sentences
 from shoal.cli.resources import Named
+from shoal.cli.tracing import publish_span
 from shoal.cli.verbs.wait import named
 from shoal.cli.waiting import State, wait_all
 from shoal.errors import NotFound, Retryable, ShoalError
@@ -94,22 +95,23 @@ async def run(context: Context, args: argparse.Namespace) -> int:
             context.write("No resources found\n")
         if args.force and objects:
             context.note(FORCED)
-        for obj in objects:
-            try:
-                doomed.append(await _delete(cluster, context, args, obj))
-            except NotFound as error:
-                if args.ignore_not_found or (
-                    args.ignore_not_found is None and (args.all or args.selector or args.field_selector)
-                ):
-                    continue
-                failed = True
-                context.note(f"error: {error}")
-            except Retryable:
-                raise
-            except ShoalError as error:
-                failed = True
-                for sentence in sentences(error):
-                    context.note(f"error: {sentence}")
+        with publish_span(context.env) as traceparent:
+            for obj in objects:
+                try:
+                    doomed.append(await _delete(cluster, context, args, obj, traceparent))
+                except NotFound as error:
+                    if args.ignore_not_found or (
+                        args.ignore_not_found is None and (args.all or args.selector or args.field_selector)
+                    ):
+                        continue
+                    failed = True
+                    context.note(f"error: {error}")
+                except Retryable:
+                    raise
+                except ShoalError as error:
+                    failed = True
+                    for sentence in sentences(error):
+                        context.note(f"error: {sentence}")
         if args.wait and args.dry_run == "none" and doomed:
             await _wait(cluster, context, args, doomed)
     return 1 if failed else 0
@@ -128,7 +130,7 @@ def _check_grace(args: argparse.Namespace) -> None:
         args.grace_period = 1  # as kubectl: 0 is for --force alone
 
 
-async def _delete(cluster: "Client", context: Context, args: argparse.Namespace, obj: Named) -> Gone:
+async def _delete(cluster: "Client", context: Context, args: argparse.Namespace, obj: Named, traceparent: str) -> Gone:
     request = DeleteRequest(
         name=obj.name,
         propagation_policy=POLICIES[args.cascade],
@@ -136,7 +138,7 @@ async def _delete(cluster: "Client", context: Context, args: argparse.Namespace,
         force=args.force,
         dry_run=args.dry_run != "none",
     )
-    raw = await cluster.delete(obj.kind.resource, obj.namespace, request)
+    raw = await cluster.delete(obj.kind.resource, obj.namespace, request, traceparent=traceparent)
     suffix = {"client": " (dry run)", "server": " (server dry run)"}.get(args.dry_run, "")
     if args.output == "name":
         context.write(f"{obj.shown}\n")

@@ -22,6 +22,7 @@ from shoal.cli.merging import difference, merged
 from shoal.cli.output.changed import print_changed
 from shoal.cli.output.text import to_json, to_yaml
 from shoal.cli.resources import Named, one
+from shoal.cli.tracing import publish_span
 from shoal.errors import BadRequest, Conflict, Refused, ShoalError
 from shoal.wire import PatchRequest
 
@@ -108,7 +109,8 @@ async def _rounds(cluster: "Client", context: Context, draft: Draft, file: Path)
             request = draft.save(edited)
             if request is None:
                 break
-            await cluster.patch(obj.kind.resource, obj.namespace, request)
+            with publish_span(context.env) as traceparent:
+                await cluster.patch(obj.kind.resource, obj.namespace, request, traceparent=traceparent)
         except Conflict:
             assert request is not None
             draft.overtaken(await _get(cluster, obj), request.patch)

@@ -8,6 +8,7 @@ from shoal.cli.arguments import Parser, UsageError, add_dry_run, add_files, one_
 from shoal.cli.context import Context
 from shoal.cli.files import named_in
 from shoal.cli.resources import Named, one
+from shoal.cli.tracing import publish_span
 from shoal.errors import BadRequest
 from shoal.wire import PatchRequest
 
@@ -34,13 +35,14 @@ async def run(context: Context, args: argparse.Namespace) -> int:
 
     patch = _patch(args.patch)
     async with context.connect() as cluster:
-        for obj in _chosen(context, args):
-            resource = obj.kind.resource
-            request = PatchRequest(name=obj.name, patch=patch, dry_run=args.dry_run != "none")
-            before = await cluster.get(resource, obj.namespace, obj.name)
-            after = await cluster.patch(resource, obj.namespace, request)
-            result = "patched" if bytes(before) != bytes(after) else "patched (no change)"
-            print_changed(context, args.output, obj.shown, result, after, dry_run=args.dry_run)
+        with publish_span(context.env) as traceparent:
+            for obj in _chosen(context, args):
+                resource = obj.kind.resource
+                request = PatchRequest(name=obj.name, patch=patch, dry_run=args.dry_run != "none")
+                before = await cluster.get(resource, obj.namespace, obj.name)
+                after = await cluster.patch(resource, obj.namespace, request, traceparent=traceparent)
+                result = "patched" if bytes(before) != bytes(after) else "patched (no change)"
+                print_changed(context, args.output, obj.shown, result, after, dry_run=args.dry_run)
     return 0
 
 

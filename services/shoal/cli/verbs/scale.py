@@ -9,6 +9,7 @@ from shoal.cli.context import Context
 from shoal.cli.files import named_in
 from shoal.cli.output.changed import print_changed
 from shoal.cli.resources import Named, targets
+from shoal.cli.tracing import publish_span
 from shoal.errors import BadRequest, NotFound
 from shoal.model.registry import Kind, decode
 from shoal.wire import ScaleRequest
@@ -40,14 +41,15 @@ async def run(context: Context, args: argparse.Namespace) -> int:
     if args.replicas is None or args.replicas < 0:
         raise UsageError("--replicas=COUNT is needed, 0 or more")
     async with context.connect() as cluster:
-        for obj in await _chosen(cluster, context, args):
-            request = ScaleRequest(
-                name=obj.name, replicas=args.replicas, current_replicas=args.current_replicas,
-                dry_run=args.dry_run == "server",
-            )  # fmt: skip
-            if args.dry_run != "client":
-                await cluster.scale(obj.kind.resource, obj.namespace, request)
-            print_changed(context, "", obj.shown, "scaled", dry_run=args.dry_run)
+        with publish_span(context.env) as traceparent:
+            for obj in await _chosen(cluster, context, args):
+                request = ScaleRequest(
+                    name=obj.name, replicas=args.replicas, current_replicas=args.current_replicas,
+                    dry_run=args.dry_run == "server",
+                )  # fmt: skip
+                if args.dry_run != "client":
+                    await cluster.scale(obj.kind.resource, obj.namespace, request, traceparent=traceparent)
+                print_changed(context, "", obj.shown, "scaled", dry_run=args.dry_run)
     return 0
 
 
