@@ -4,8 +4,3 @@
 def replace_table(family: str, name: str, body: str) -> str:
     """Text that makes the table anew, whatever there was before, in one transaction."""
     return f"table {family} {name} {{\n}}\ndelete table {family} {name}\ntable {family} {name} {{\n{body}\n}}\n"
-
-
-def delete_table(family: str, name: str) -> str:
-    """Text that removes the table, which need not be there."""
-    return f"table {family} {name} {{\n}}\ndelete table {family} {name}\n"

@@ -43,10 +43,6 @@ _tracer: "Tracer | None" = None
 _provider: "TracerProvider | None" = None
 
 
-def recording() -> bool:
-    return _tracer is not None
-
-
 class Span:
     """One piece of work. `traceparent` is what to hand on. Use with `with`, or call `end()`; ending twice is harmless."""
 
@@ -58,11 +54,6 @@ class Span:
     def set(self, **attributes: Any) -> None:
         if self._span is not None:
             self._span.set_attributes(_named(attributes))
-
-    def event(self, name: str, **attributes: Any) -> None:
-        """A moment inside the span (`started`)."""
-        if self._span is not None:
-            self._span.add_event(name, _named(attributes))
 
     def error(self, exc: BaseException | str) -> None:
         if self._span is None:

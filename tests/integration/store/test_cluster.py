@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.integration.nats_cluster import NatsCluster
 
 from shoal.bus import jetstream as js
 from shoal.bus.connecting import connect
 from shoal.bus.connection import Bus
 from shoal.config import BusConfig
 from shoal.errors import Conflict, Deposed, Retryable
-from shoal.local.nats_server import NatsCluster, NatsServer
+from shoal.local.nats_server import NatsServer
 from shoal.names import ObjectKey, leader
 from shoal.store.records import Fence, Put, Synced
 from shoal.store.store import Store
