@@ -19,9 +19,15 @@ class FakeBus:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
 
-    async def request(self, subject: str, _body: Any, reply: Any, *, timeout: float, traceparent: str) -> Any:
+    async def request(self, subject: str, body: Any, reply: Any, *, timeout: float, traceparent: str) -> Any:
         self.sent.append((subject.split(".")[3], traceparent))
-        return b"{}" if reply is bytes else msgspec.convert({"session": "n1/1", "done": True}, reply)
+        if reply is bytes:
+            return b"{}"
+        return (
+            wire.SessionOpened(session="n1/1")
+            if reply is wire.SessionOpened
+            else wire.SessionReply(sequence=body.sequence, done=True)
+        )
 
 
 ASKING: dict[str, Callable[[Client], Awaitable[Any]]] = {

@@ -106,6 +106,20 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     assert out == "alive\n"
 
 
+@pytest.mark.parametrize(("level", "count"), [("info", 1), ("debug", 2)])
+def test_what_was_written_is_one_line_however_much_it_was(
+    level: str, count: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("api", {"SHOAL_LOG": "json", "SHOAL_LOG_LEVEL": level})
+    keys = [f"desired.pods.default.web-{i}" for i in range(500)]
+    logs.tell_written("api.written", keys, revision=7, traceparent=PARENT, key="replicasets/default/web")
+    told = lines(capfd)
+    assert len(told) == count
+    assert (told[0]["level"], told[0]["count"], told[0]["keys"]) == ("info", 500, keys[: logs.KEYS_TOLD])
+    assert (told[0]["key"], told[0]["revision"], told[0]["trace_id"]) == ("replicasets/default/web", 7, PARENT[3:35])
+    assert all(line["keys"] == keys for line in told[1:])
+
+
 async def test_the_watchdog_names_what_blocked_the_loop(capfd: pytest.CaptureFixture[str]) -> None:
     logs.configure("api", {"SHOAL_LOG": "json"})
     async with watchdog(lag_max_s=0.05, every_s=0.01):
