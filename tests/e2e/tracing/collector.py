@@ -1,4 +1,8 @@
-"""A traced lab, and who collects: a real Jaeger where one can be had, else a receiver of the tests' own."""
+"""A traced lab, and who collects: a real Jaeger where one can be had, else a receiver of the tests' own.
+
+It is a lab of its own: with a collector every process imports OpenTelemetry as it starts, and holds it. In the run's one
+lab that would slow each test that kills and restarts, and add to what each test of memory measures.
+"""
 
 import asyncio
 import secrets

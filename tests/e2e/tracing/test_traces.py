@@ -4,16 +4,20 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
+import aiodocker
 import msgspec
 import nats
 import pytest
+from tests.e2e import registry
 from tests.e2e.composed.waiting import until as arrives
 from tests.e2e.conftest import require_lab
 from tests.e2e.tracing.collector import Collector, InJaeger, traced_lab
 from tests.e2e.tracing.receiver import SpanSeen
 from tests.e2e.tracing.shape import ORDER, SLACK_NS, by_pod, faults, way_up
-from tests.e2e.world import count_running, manifest, pod, replicaset, until
+from tests.e2e.world import container, count_running, manifest, pod, replicaset, until
 
 from shoal import wire
 from shoal.bus.connecting import connect
@@ -26,6 +30,7 @@ from shoal.telemetry.traceparent import new_traceparent, trace_id
 pytestmark = [pytest.mark.xdist_group("traces"), pytest.mark.timeout(300)]
 ARRIVES_S = 20.0
 OF_A_POD = {"bind", "sandbox", "create", "start"}
+REGISTRY_HOST = "h1"
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,40 @@ async def test_every_pod_of_a_run_of_30_has_one_connected_trace_from_publish_to_
             assert began[earlier] <= began[later] + SLACK_NS, f"{later} of {p.metadata.name} began before {earlier}"
 
 
+async def test_a_pull_is_a_span_between_the_binding_and_the_container(
+    lab: Lab, collector: Collector, client: Client, tmp_path: Path
+) -> None:
+    if not registry.found():
+        pytest.skip(f"{registry.PROGRAM} is not installed")
+    image = f"{registry.ADDRESS}/nets/traced:1"
+    registry.write_login(tmp_path)
+    wish = new_traceparent()
+    here = {"kubernetes.io/hostname": REGISTRY_HOST}
+    async with (
+        registry.registry(lab, REGISTRY_HOST, tmp_path),
+        aiodocker.Docker(url=f"unix://{lab.docker_socket(REGISTRY_HOST)}") as docker,
+    ):
+        await lab.restart(REGISTRY_HOST, "agent", env={"DOCKER_CONFIG": str(tmp_path)})
+        try:
+            await registry.push(docker, image, "one")
+            await docker.images.delete(image, force=True)
+            await publish(
+                lab, manifest(pod("pulled", "default", container(image=image), nodeSelector=here)), "trace-pull", wish
+            )
+            [up] = await until(client, "default", count_running(1), selector="app=pulled")
+            spans = await complete(collector, trace_id(wish), {up.metadata.uid}, root_parent=wish.split("-")[2])
+        finally:
+            await lab.restart(REGISTRY_HOST, "agent", env={})
+
+    own = by_pod(spans)[up.metadata.uid]
+    (bind,), (pull,), (create,) = ([s for s in own if s.name == name] for name in ("bind", "pull", "create"))
+    assert pull.parent_id == bind.span_id
+    assert bind.start_ns <= pull.start_ns + SLACK_NS
+    assert pull.end_ns <= create.start_ns + SLACK_NS, "the container is made of what was pulled"
+    assert (pull.service, pull.failed) == ("shoal-node-agent", False)
+    assert (pull.attributes["container.image.name"], pull.attributes["k8s.container.name"]) == (image, "main")
+
+
 async def test_what_heals_is_a_trace_of_its_own_linked_to_the_wish(
     lab: Lab, collector: Collector, client: Client
 ) -> None:
@@ -136,6 +175,50 @@ async def test_what_heals_is_a_trace_of_its_own_linked_to_the_wish(
     assert healing not in ("", wish)
     healed = await complete(collector, healing, {second.metadata.uid})
     assert wish in {link for s in healed for link in s.links}
+
+
+async def test_the_logs_of_all_processes_tell_a_wish_by_its_trace_id(lab: Lab, client: Client) -> None:
+    """One grep over the files: admitted, written, reconciled, bound, started; each line with key and revision."""
+    outcome = await publish(lab, manifest(replicaset("logged", "default", 2)), "trace-logged")
+    up = await until(client, "default", count_running(2), selector="app=logged")
+    wish = trace_id(outcome.traceparent)
+    pods = {f"pods/default/{p.metadata.name}" for p in up}
+
+    def told(program: str, event: str, **more: str) -> list[dict[str, Any]]:
+        found = [line for line in lines(lab, program) if line.get("trace_id") == wish and line["event"] == event]
+        return [line for line in found if more.items() <= line.items()]
+
+    def started() -> list[dict[str, Any]]:
+        return [line for host in lab.hosts for line in told(f"{host}/agent", "container.started")]
+
+    arrives(lambda: len(started()) == 2, "both containers in the agents' logs", ARRIVES_S)
+    arrives(lambda: told("api", "manifests.applied"), "the admission in the api's log", ARRIVES_S)
+    (admitted,) = told("api", "manifests.applied")
+    (written,) = told("api", "api.written")
+    (reconciled,) = told("replica-controller", "controller.committed", what="reconcile")
+    bound = told("scheduler", "controller.committed", what="bind")
+    assert (admitted["id"], admitted["written"]) == ("trace-logged", 1)
+    assert written["key"] == reconciled["key"] == "replicasets/default/logged"
+    assert {line["key"] for line in bound} == {line["key"] for line in started()} == pods
+    assert outcome.results[0].revision == written["revision"] < reconciled["revision"]
+    for line in started():
+        (binding,) = (b for b in bound if b["key"] == line["key"])
+        assert reconciled["revision"] < binding["revision"] <= line["revision"]
+        assert line["container"] == "main"
+
+    [first, _] = sorted(pods)
+    await client.delete(
+        "pods", "default", wire.DeleteRequest(name=first.rpartition("/")[2]), traceparent=outcome.traceparent
+    )
+    arrives(
+        lambda: any(told(f"{h}/agent", "container.ended", key=first) for h in lab.hosts), "the end in a log", ARRIVES_S
+    )
+
+
+def lines(lab: Lab, program: str) -> list[dict[str, Any]]:
+    """Those of a process's log that are whole."""
+    whole = lab.log(program).read_bytes().rpartition(b"\n")[0]
+    return [msgspec.json.decode(line) for line in whole.splitlines() if line.startswith(b"{")]
 
 
 def test_an_apply_of_the_command_line_begins_the_trace(lab: Lab, collector: Collector) -> None:
