@@ -80,8 +80,13 @@ def key_of(action: Action) -> str:
             assert_never(action)
 
 
+def trial_of(action: Action) -> str:
+    """What a failure counts for, and holds back: the action's key; but one sandbox is tried no sooner than another."""
+    return "sandbox" if isinstance(action, CreateSandbox | StartSandbox) else key_of(action)
+
+
 class Decision(msgspec.Struct, frozen=True):
-    """`wake_at`: decide again then even if nothing happens (Unix seconds); None: only when something does.
+    """`wake_at`: decide again then even if nothing happens (`View.now`'s clock); None: only when something does.
 
     `ended`: nothing is left, and nothing will come back.
     """

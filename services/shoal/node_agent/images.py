@@ -13,7 +13,7 @@ import msgspec
 
 from shoal import clock
 from shoal.errors import ShoalError
-from shoal.node_agent.lifecycle import BACKOFF_FIRST_S, BACKOFF_MAX_S
+from shoal.node_agent.lifecycle import BACKOFF_FIRST_S, BACKOFF_MAX_S, backoff_s
 from shoal.node_agent.registry_login import login, read_config
 from shoal.node_agent.runtime.port import EngineError, Image, Runtime
 
@@ -31,9 +31,9 @@ Pulling = Callable[[Awaitable[Image]], Awaitable[Image]]
 
 
 class ImageError(ShoalError):
-    """The image cannot be had now. `why`: Kubernetes' word. `until`: Unix seconds before which it is not tried again."""
+    """The image cannot be had now. `why`: Kubernetes' word. `until`: not tried again before, by `Images`' clock."""
 
-    def __init__(self, why: str, message: str, *, until: float = 0.0) -> None:
+    def __init__(self, why: str, message: str, *, until: float) -> None:
         super().__init__(message)
         self.why = why
         self.until = until
@@ -46,9 +46,11 @@ class _Failed(msgspec.Struct, frozen=True):
 
 
 class Images:
-    def __init__(self, runtime: Runtime, now: Callable[[], float] = clock.now) -> None:
+    """`monotonic`: the clock of all `until`s."""
+
+    def __init__(self, runtime: Runtime, monotonic: Callable[[], float] = clock.monotonic) -> None:
         self._runtime = runtime
-        self._now = now
+        self._now = monotonic
         self._known: dict[str, Image] = {}
         self._pulls: dict[str, asyncio.Task[Image]] = {}
         self._failed: dict[str, _Failed] = {}
@@ -110,17 +112,19 @@ class Images:
             await self._runtime.pull(reference, await login(reference, read_config()))
             found = await self._runtime.image(reference)
         except EngineError as error:
-            count = self._failed[reference].count + 1 if reference in self._failed else 1
-            until = self._now() + min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** (count - 1))
-            message = f'Failed to pull image "{reference}": {error.message}'
-            self._failed[reference] = _Failed(count, until, message)
-            # Looked at again soon, to say that it waits: ErrImagePull is the word for a pull that has just failed.
-            raise ImageError("ErrImagePull", message, until=self._now() + JUST_FAILED_S) from error
+            raise self._pull_failed(reference, f'Failed to pull image "{reference}": {error.message}') from error
         if found is None:
-            raise ImageError("ErrImagePull", f'"{reference}" vanished after it was pulled')
+            raise self._pull_failed(reference, f'"{reference}" vanished after it was pulled')
         self._failed.pop(reference, None)
         self._known[reference] = found
         return found
+
+    def _pull_failed(self, reference: str, message: str) -> ImageError:
+        count = self._failed[reference].count + 1 if reference in self._failed else 1
+        until = self._now() + backoff_s(count + 1)
+        self._failed[reference] = _Failed(count, until, message)
+        # Looked at again soon, to say that it waits: ErrImagePull is the word for a pull that has just failed.
+        return ImageError("ErrImagePull", message, until=self._now() + JUST_FAILED_S)
 
     async def close(self) -> None:
         for task in list(self._pulls.values()):

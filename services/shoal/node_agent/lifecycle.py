@@ -70,8 +70,14 @@ def backoff_s(failures: int) -> float:
     return float(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 2, 10)))
 
 
+def pause_s(fact: Fact) -> float:
+    """Seconds from the end of this one to the next start."""
+    return backoff_s(failures_after(fact))
+
+
 def restarts_at(fact: Fact) -> float:
-    return fact.finished_at + backoff_s(failures_after(fact))
+    """For the status, which shows the engine's times; decisions count from `Memory.ended`."""
+    return fact.finished_at + pause_s(fact)
 
 
 def restarts(pod: Pod, fact: Fact) -> bool:

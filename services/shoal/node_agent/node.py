@@ -65,7 +65,8 @@ class Node(msgspec.Struct, kw_only=True):
     kept: Kept
     turns: Turns
     oom_floor: int = 0
-    now: Callable[[], float] = clock.now
+    now: Callable[[], float] = clock.now  # for what is shown only: it may jump
+    monotonic: Callable[[], float] = clock.monotonic  # for all that waits
     engine_up: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     def place(self, pod_ip: str) -> Place:

@@ -9,7 +9,7 @@ import msgspec
 from shoal.errors import ShoalError, Unavailable, first_sentence
 from shoal.model.container import Container
 from shoal.node_agent import actions, containers, hostports
-from shoal.node_agent.actions import Action, key_of
+from shoal.node_agent.actions import Action, key_of, trial_of
 from shoal.node_agent.images import ImageError
 from shoal.node_agent.knowledge import Knowledge
 from shoal.node_agent.node import Node
@@ -30,6 +30,8 @@ from shoal.telemetry.trace import Span, span
 
 RETRY_S = 10.0
 ENGINE_RETRY_S = 1.0
+RETRY_MAX_S = 60.0  # both are doubled up to here
+ENDED_AT_ONCE = "the sandbox ended at once"
 START_ERROR = 128  # the exit code of what could not be started, as containerd's
 
 Tell = Callable[[str, str, str, str], None]  # type, reason, message, container ("" = of the pod): an event
@@ -48,6 +50,8 @@ class Performer:
     async def perform(self, action: Action) -> None:
         try:
             await self._do(action)
+            if not isinstance(action, actions.CreateSandbox):  # it must start too
+                self._known.failures.pop(trial_of(action), None)
         except Unavailable as error:
             self._fail(action, "", str(error), ENGINE_RETRY_S)
         except (ShoalError, OSError) as error:
@@ -91,7 +95,6 @@ class Performer:
             None, node.volumes.prepare, pod, node.etc(pod, self._known.pod_ip)
         )
         self._known.prepared = True
-        self._known.failures.pop(SANDBOX, None)
 
     async def _get_image(self, container: Container) -> None:
         async def pulling(pull: Awaitable[Image]) -> Image:
@@ -111,7 +114,6 @@ class Performer:
         self._known.images[container.name] = await self._node.images.get(
             container.image, container.image_pull_policy, told, pulling
         )
-        self._known.failures.pop(container.name, None)
         if present and not pulled:
             self._tell(
                 "Normal", "Pulled", f'Container image "{container.image}" already present on machine', container.name
@@ -125,29 +127,43 @@ class Performer:
         self._spans[SANDBOX] = span("sandbox", parent=self._known.traceparent, **self._known.attributes())
         body = containers.sandbox_body(pod, node.labels(labels), node.ground(self._known.pod_ip, pod))
         made = await self._create(containers.sandbox_name(labels), body)
-        self._known.facts[made] = Fact(id=made, labels=labels, created_at=node.now(), image=node.sandbox_image)
+        self._known.made(Fact(id=made, labels=labels, created_at=node.now(), image=node.sandbox_image))
 
     async def _start_sandbox(self, i: str) -> None:
         """Run it and connect it; what joins it before that would be without a network, or in the host's."""
         pod, node = self._known.must(), self._node
-        fact = self._known.facts[i]
-        if fact.state != RUNNING:
+        if not self._runs(i):
             async with node.turns.turn(self._ticket):
                 await node.runtime.start(i)
-            fact = self._known.facts[i] = msgspec.structs.replace(
-                self._known.facts[i], state=RUNNING, started_at=node.now()
-            )
+            self._started(i)
         if not pod.spec.host_network and node.network is not None:
             pid = await node.runtime.pid(i)
             if not pid:
-                raise ShoalError("the sandbox ended at once")
+                await self._look_again(i)
+                raise ShoalError(ENDED_AT_ONCE)
             address = node.addresses.interface(self._known.uid)
             await node.network.connect(self._known.uid, pid, address, containers.net_sysctls(pod))
             await node.network.set_ports(self._known.uid, hostports.of_pod(pod, self._known.pod_ip))
-        if self._known.facts.get(i, fact).state == RUNNING:
-            self._known.connected.add(i)
-        self._known.failures.pop(SANDBOX, None)
+        if not self._runs(i):  # its end was heard meanwhile
+            raise ShoalError(ENDED_AT_ONCE)
+        self._known.connected.add(i)
         self._end_span(SANDBOX)
+
+    def _runs(self, i: str) -> bool:
+        fact = self._known.facts.get(i)
+        return fact is not None and fact.state == RUNNING
+
+    def _started(self, i: str) -> None:
+        """The engine has answered a start. Its event may have come before, and that of the end too."""
+        if (fact := self._known.facts.get(i)) is not None and fact.state == CREATED:
+            self._known.put(msgspec.structs.replace(fact, state=RUNNING, started_at=self._node.now()))
+
+    async def _look_again(self, i: str) -> None:
+        """It has no process: whatever was heard of it, the engine knows."""
+        try:
+            self._known.put(await self._node.runtime.inspect(i))
+        except EngineNotFound:
+            self._known.forget(i)
 
     async def _create_container(self, action: actions.CreateContainer) -> None:
         pod, node = self._known.must(), self._node
@@ -174,22 +190,14 @@ class Performer:
             )
             try:
                 made = await self._create(containers.container_name(labels), body)
-            except EngineNotFound as error:
+            except EngineNotFound:
                 # The image went meanwhile, or the sandbox: look at both again.
                 node.images.forget(container.image)
                 self._known.images.pop(name, None)
-                self._fail(action, "", error.message, ENGINE_RETRY_S)
-                return
+                raise
         if container.image_pull_policy == "Always":
             self._known.images.pop(name, None)
-        self._known.facts[made] = Fact(
-            id=made,
-            labels=labels,
-            created_at=node.now(),
-            image=container.image,
-            image_id=image.id,
-        )
-        self._known.failures.pop(name, None)
+        self._known.made(Fact(id=made, labels=labels, created_at=node.now(), image=container.image, image_id=image.id))
         self._tell("Normal", "Created", f"Created container {name}", name)
 
     async def _create(self, name: str, body: dict[str, object]) -> str:
@@ -215,10 +223,12 @@ class Performer:
                 raise
             except EngineError as error:
                 starting.error(error)
-                now = node.now()
-                self._known.facts[i] = msgspec.structs.replace(
-                    self._known.facts[i], state=EXITED, error=error.message, exit_code=START_ERROR, finished_at=now
-                )
+                if (fact := self._known.facts.get(i)) is not None:
+                    self._known.put(
+                        msgspec.structs.replace(
+                            fact, state=EXITED, error=error.message, exit_code=START_ERROR, finished_at=node.now()
+                        )
+                    )
                 self._tell("Warning", "Failed", f"Error: {error.message}", name)
                 log.warning(
                     "container.not_started",
@@ -230,8 +240,7 @@ class Performer:
                 return
             finally:
                 self._end_span(name)
-            if (fact := self._known.facts.get(i)) is not None and fact.state == CREATED:
-                self._known.facts[i] = msgspec.structs.replace(fact, state=RUNNING, started_at=node.now())
+            self._started(i)
             with span("started", parent=starting.traceparent, **self._known.attributes(name)):
                 self._tell("Normal", "Started", f"Started container {name}", name)
             log.info(
@@ -252,9 +261,8 @@ class Performer:
     async def _remove(self, i: str) -> None:
         async with self._node.turns.turn(self._ticket, removal=True):
             await self._node.runtime.remove(i)
-        fact = self._known.facts.pop(i, None)
-        self._known.connected.discard(i)
-        self._known.messages.pop(i, None)
+        fact = self._known.facts.get(i)
+        self._known.forget(i)
         if fact is not None and fact.labels.container:
             self._node.volumes.forget_message(self._known.uid, fact.labels.container, fact.labels.attempt)
 
@@ -276,21 +284,21 @@ class Performer:
         """It was stopped; its exit code comes with the engine's event, which may be on its way still."""
         fact = self._known.facts.get(i)
         if fact is not None and fact.state == RUNNING:
-            self._known.facts[i] = msgspec.structs.replace(
-                fact, state=EXITED, exit_code=137, finished_at=self._node.now()
-            )
+            self._known.put(msgspec.structs.replace(fact, state=EXITED, exit_code=137, finished_at=self._node.now()))
 
     def _failed(self, action: Action, error: ShoalError | OSError) -> None:
         message = error.message if isinstance(error, ShoalError) else str(error)
         match action:
             case actions.GetImage(container=name) if isinstance(error, ImageError):
-                before = self._known.failures.get(name)
-                self._known.failures[name] = Failure(reason=error.why, message=message, until=error.until)
+                before = self._known.failures.get(trial_of(action))
+                self._file(action, Failure(reason=error.why, message=message, until=error.until, container=name))
                 if before is None or before.reason != error.why:
                     kind = "Normal" if error.why == "ImagePullBackOff" else "Warning"
                     word = "BackOff" if error.why == "ImagePullBackOff" else "Failed"
                     self._tell(kind, word, message, name)
                     self._tell("Warning", "Failed", f"Error: {error.why}", name)
+            case actions.CreateContainer() if isinstance(error, EngineNotFound):
+                self._fail(action, "", message, ENGINE_RETRY_S)
             case actions.CreateContainer(container=name):
                 reason = "CreateContainerError" if isinstance(error, EngineError) else "CreateContainerConfigError"
                 self._fail(action, reason, message, RETRY_S)
@@ -311,10 +319,16 @@ class Performer:
             begun.end()
 
     def _fail(self, action: Action, reason: str, message: str, retry_s: float) -> None:
-        name = getattr(action, "container", SANDBOX)
-        count = self._known.failures[name].count + 1 if name in self._known.failures else 1
-        until = self._node.now() + retry_s
-        self._known.failures[name] = Failure(reason=reason, message=message, count=count, until=until)
+        """It is tried again after `retry_s`, doubled with each failure in a row."""
+        before = self._known.failures.get(trial_of(action))
+        count = before.count + 1 if before is not None else 1
+        until = self._node.monotonic() + min(RETRY_MAX_S, retry_s * 2.0 ** min(count - 1, 10))
+        told = _told_by(action)
+        self._file(action, Failure(reason=reason, message=message, count=count, until=until, container=told))
+
+    def _file(self, action: Action, failure: Failure) -> None:
+        self._known.failures.pop(trial_of(action), None)
+        self._known.failures[trial_of(action)] = failure
 
     # --- the log ---
 
@@ -352,3 +366,14 @@ class Performer:
     def _end_span(self, name: str) -> None:
         if (begun := self._spans.pop(name, None)) is not None:
             begun.end()
+
+
+def _told_by(action: Action) -> str | None:
+    """See `Failure.container`."""
+    match action:
+        case actions.GetImage(container=name) | actions.CreateContainer(container=name):
+            return name
+        case actions.Prepare() | actions.CreateSandbox() | actions.StartSandbox():
+            return SANDBOX
+        case _:
+            return None

@@ -4,6 +4,7 @@
 decided twice; carrying all actions out and deciding again ends in no action (the law the tests check).
 """
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -23,6 +24,7 @@ from shoal.node_agent.actions import (
     StartSandbox,
     Stop,
     key_of,
+    trial_of,
 )
 from shoal.node_agent.lifecycle import (
     Group,
@@ -30,12 +32,12 @@ from shoal.node_agent.lifecycle import (
     group,
     init_restarts,
     initialized,
+    pause_s,
     phase,
     restarts,
-    restarts_at,
     succeeded,
 )
-from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, SANDBOX, Fact
+from shoal.node_agent.runtime.port import CREATED, EXITED, RUNNING, Fact
 
 DRAIN_S = 2.0  # a deleted pod is stopped when it is drained, or so long after it was seen deleted
 NO_RECORD_GRACE_S = 2  # for what nobody wants any more, and whose manifest is not known
@@ -46,29 +48,37 @@ SANDBOX_GRACE_S = 5  # for containers whose sandbox died: the pod is of no use u
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Something was tried and is not tried again before `until`. `reason`: Kubernetes' word for the status."""
+    """Something was tried and is not tried again before `until`. `reason`: Kubernetes' word for the status.
+
+    `container`: whose status tells it, SANDBOX for the pod's; None: nobody's. `until`: on `View.now`'s clock.
+    """
 
     reason: str
     message: str
     count: int = 1
     until: float = 0.0
+    container: str | None = None
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker knows beside the engine's facts. Keys of `working`: see `key_of`."""
+    """What the worker knows beside the engine's facts. Keys of `working`: see `key_of`; of `failures`: `trial_of`.
+
+    All times are on `View.now`'s clock.
+    """
 
     working: frozenset[str] = frozenset()
     prepared: bool = False  # address, files and volumes are there
     released: bool = False  # and gone again
     connected: frozenset[str] = frozenset()  # sandboxes whose network is ready, by id
     images: Mapping[str, str] = {}  # images that may be used now: container name -> image id
-    failures: Mapping[str, Failure] = {}  # by container name; "" is the sandbox
+    failures: Mapping[str, Failure] = {}
+    ended: Mapping[str, float] = {}  # when containers ended, by id; what is not here waits for nothing
     deleted_seen: float = 0.0  # when the deletion was first seen
     kill_at: float = 0.0  # a shorter grace came while something was being stopped: it ends then; 0: none came
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """`pod` None: nobody wants it (a read has confirmed that). `now`: Unix seconds."""
+    """`pod` None: nobody wants it (a read has confirmed that). `now`: seconds of a clock that never jumps."""
 
     pod: Pod | None
     facts: tuple[Fact, ...]
@@ -93,8 +103,22 @@ def decide(view: View) -> Decision:
     else:
         decision = _run(view, pod, known)
     once = {key_of(a): a for a in decision.actions}  # two rules may come to the same
-    actions = tuple(a for key, a in once.items() if key not in view.memory.working)
-    return Decision(actions, decision.wake_at, decision.ended)
+    actions: list[Action] = []
+    wakes = [] if decision.wake_at is None else [decision.wake_at]
+    for key, action in once.items():
+        if key in view.memory.working:
+            continue
+        if (until := _held(view, trial_of(action))) is None:
+            actions.append(action)
+        else:
+            wakes.append(until)
+    return Decision(tuple(actions), min(wakes, default=None), decision.ended)
+
+
+def _held(view: View, trial: str) -> float | None:
+    """Until when what failed is not tried again; None: it may be tried now."""
+    failed = view.memory.failures.get(trial)
+    return failed.until if failed is not None and failed.until > view.now else None
 
 
 def _run(view: View, pod: Pod, known: Group) -> Decision:
@@ -105,20 +129,15 @@ def _run(view: View, pod: Pod, known: Group) -> Decision:
         # Its network is lost to whatever joins later: the pod begins anew, with another sandbox.
         return _replace_sandbox(view, pod, known, sandbox)
     if not memory.prepared:
-        if (failed := memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
-            return Decision(tuple(actions), failed.until)
         return Decision((*actions, Prepare()))
     generation = _generation(view, known)
     wakes: list[float] = []
     if sandbox is None:
-        if (failed := memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
-            return Decision(tuple(actions), failed.until)
-        actions.append(CreateSandbox(generation))
+        actions.append(create := CreateSandbox(generation))
+        if _held(view, trial_of(create)) is not None:
+            return Decision(tuple(actions))  # a container for a sandbox that may never come would have to go again
     elif sandbox.id not in memory.connected:
-        if (failed := memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
-            wakes.append(failed.until)
-        else:
-            actions.append(StartSandbox(sandbox.id))
+        actions.append(StartSandbox(sandbox.id))
     ready = sandbox is not None and sandbox.id in memory.connected
     wanted = _wanted(pod, known, generation)
     actions += _of_older_sandboxes(pod, known, generation)
@@ -174,10 +193,9 @@ def _container(
         again = init_restarts(pod) if name in {c.name for c in pod.spec.init_containers} else restarts(pod, found)
         if not rerun and not again:
             return [], None
-        if (at := restarts_at(found)) > view.now and not rerun and not _changed(pod, container, found):
+        at = memory.ended.get(found.id, -math.inf) + pause_s(found)
+        if at > view.now and not rerun and not _changed(pod, container, found):
             return [], at
-    if (failed := memory.failures.get(name)) is not None and failed.until > view.now:
-        return [], failed.until
     if name not in memory.images:
         return [GetImage(name)], None
     attempt = found.labels.attempt + 1 if found is not None else 0
@@ -227,8 +245,8 @@ def _replace_sandbox(view: View, pod: Pod, known: Group, sandbox: Fact) -> Decis
     unused = [Remove(f.id) for f in known.all() if f.state == CREATED]
     if any(key.startswith(("create ", "start ")) for key in view.memory.working):
         return Decision()
-    if (failed := view.memory.failures.get(SANDBOX)) is not None and failed.until > view.now:
-        return Decision(tuple(unused), failed.until)
+    if (until := _held(view, "sandbox")) is not None:  # the next one would be tried at once
+        return Decision(tuple(unused), until)
     return Decision((*unused, Remove(sandbox.id)))
 
 

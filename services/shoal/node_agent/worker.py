@@ -27,7 +27,7 @@ class Worker:
     def __init__(self, node: Node, key: ObjectKey, uid: str) -> None:
         self.key = key
         self.uid = uid
-        self.known = Knowledge(node.name, key, uid, node.now)
+        self.known = Knowledge(node.name, key, uid, node.now, node.monotonic)
         self._node = node
         self._performer = Performer(node, self.known, self._tell)
         self._backing_off: set[str] = set()  # ids whose back-off was told
@@ -101,7 +101,7 @@ class Worker:
                         task.add_done_callback(under_way.discard)
                     if decision.wake_at is not None:
                         self._tell_backoff()
-                        timeout = max(0.0, decision.wake_at - self._node.now())
+                        timeout = max(0.0, decision.wake_at - self._node.monotonic())
                 with suppress(TimeoutError):
                     async with asyncio.timeout(timeout):
                         await self._wake.wait()
@@ -125,7 +125,7 @@ class Worker:
             Seen(
                 pod=known.pod,
                 facts=self.facts,
-                failures=known.failures,
+                failures=known.failures_told(),
                 connected=self._is_connected(),
                 pod_ip=known.pod_ip if shown else "",
                 host_ip=self._node.address,
@@ -144,7 +144,7 @@ class Worker:
     def _is_connected(self) -> bool:
         """What ran when this agent started counts as connected until it has looked: it must not seem to fail meanwhile."""
         known = self.known
-        if known.connected or SANDBOX in known.failures:
+        if known.connected or SANDBOX in known.failures_told():
             self._presumed = ""
         return bool(known.connected) or any(f.id == self._presumed and f.state == RUNNING for f in self.facts)
 
@@ -180,7 +180,7 @@ class Worker:
         for fact in self.facts:
             if pod is None or fact.state != EXITED or not fact.labels.container or fact.id in self._backing_off:
                 continue
-            if not lifecycle.restarts(pod, fact) or lifecycle.restarts_at(fact) <= self._node.now():
+            if not lifecycle.restarts(pod, fact) or not self.known.backs_off(fact):
                 continue
             self._backing_off.add(fact.id)
             where = f"{self.key.name}_{self.key.namespace}({self.uid})"

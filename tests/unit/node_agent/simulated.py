@@ -27,6 +27,7 @@ class SimulatedRuntime:
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now
+        self.jumped = 0.0
         self.facts: dict[str, Fact] = {}
         self.names: dict[str, str] = {}
         self.bodies: dict[str, Mapping[str, Any]] = {}
@@ -48,6 +49,14 @@ class SimulatedRuntime:
             await asyncio.sleep(0)
         if errors := self.fail.get(call):
             raise errors.pop(0)
+
+    def monotonic(self) -> float:
+        return self.now - self.jumped
+
+    def set_clock(self, by: float) -> None:
+        """Somebody sets the wall clock, the engine's and the agent's; no time passes."""
+        self.now += by
+        self.jumped += by
 
     def find(self, container: str) -> Fact:
         i = self.names.get(container, container)

@@ -18,7 +18,7 @@ class Shop:
     def __init__(self) -> None:
         self.runtime = SimulatedRuntime()
         self.runtime.registry["r.example/new"] = Image(id="sha256:new")
-        self.images = Images(self.runtime, lambda: self.runtime.now)
+        self.images = Images(self.runtime, self.runtime.monotonic)
         self.told: list[str] = []
 
     async def get(self, reference: str, policy: str) -> Image:
@@ -90,6 +90,29 @@ async def test_a_failed_pull_backs_off_from_ten_seconds_to_five_minutes(shop: Sh
         waits.append(until - shop.runtime.now)
         shop.runtime.now = until
     assert waits == [10, 20, 40, 80, 160, 300, 300, 300]
+
+
+async def test_a_pull_may_fail_for_weeks(shop: Shop) -> None:
+    for _ in range(1100):
+        assert await shop.why("r.example/none", "Always") == "ErrImagePull"
+        shop.runtime.now = shop.images._failed["r.example/none"].until
+
+
+async def test_a_setting_of_the_clock_prolongs_no_backoff(shop: Shop) -> None:
+    await shop.why("r.example/late", "Always")
+    shop.runtime.registry["r.example/late"] = WEB
+    shop.runtime.set_clock(-86_400)
+    shop.runtime.now += 10
+    assert await shop.get("r.example/late", "Always") == WEB
+
+
+async def test_an_image_that_vanishes_after_its_pull_backs_off_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: str) -> None:
+        return None
+
+    monkeypatch.setattr(shop.runtime, "image", nothing)
+    assert await shop.why("r.example/new", "Always") == "ErrImagePull"
+    assert await shop.why("r.example/new", "Always") == "ImagePullBackOff"
 
 
 async def test_a_pull_that_succeeds_forgets_the_failures(shop: Shop) -> None:

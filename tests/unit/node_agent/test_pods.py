@@ -1,5 +1,6 @@
 """What is decided for one pod: tables of situations, and the law that carrying decisions out ends in none."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -31,7 +32,13 @@ READY = Memory(prepared=True, connected=frozenset({"sandbox-0-0"}), images={"web
 
 
 def look(pod: Pod | None, *facts: Fact, memory: Memory = READY, now: float = NOW, drained: bool = False) -> Decision:
+    memory = msgspec.structs.replace(memory, ended=ends(facts))
     return decide(View(pod=pod, facts=facts, memory=memory, now=now, drained=drained))
+
+
+def ends(facts: Iterable[Fact]) -> dict[str, float]:
+    """As of a wall clock that never jumped."""
+    return {f.id: f.finished_at for f in facts if f.state == EXITED}
 
 
 # --- beginning -----------------------------------------------------------------------------------------------------------
@@ -160,9 +167,40 @@ def test_two_that_run_under_one_name_are_one_too_many() -> None:
 
 def test_what_failed_is_not_tried_before_its_time() -> None:
     memory = msgspec.structs.replace(
-        READY, images={}, failures={"web": Failure(reason="ErrImagePull", message="", until=NOW + 9)}
+        READY, images={}, failures={"image web": Failure(reason="ErrImagePull", message="", until=NOW + 9)}
     )
     assert look(a_pod(), a_sandbox(), memory=memory) == Decision((), NOW + 9)
+
+
+@pytest.mark.parametrize(
+    ("pod", "facts", "trial"),
+    [
+        (a_pod(), (a_sandbox(), a_fact(image="shoal/old")), "stop web-0-0"),
+        (a_pod(deleted=True), (a_fact(),), "stop web-0-0"),
+        (a_pod(deleted=True), (a_fact(state=EXITED),), "remove web-0-0"),
+        (a_pod(deleted=True), (), "ground"),
+        (None, (), "ground"),
+        (a_pod(restartPolicy="Never"), (a_sandbox(), a_fact(state=EXITED)), "remove sandbox-0-0"),
+        (a_pod(), (a_sandbox(state=EXITED), a_fact()), "stop web-0-0"),
+        (a_pod(), (a_sandbox(state=EXITED),), "remove sandbox-0-0"),
+        (a_pod(), (a_sandbox(state=EXITED),), "sandbox"),
+        (a_pod(), (a_sandbox(), a_fact(), a_fact(state=CREATED, generation=-1)), "remove web-0--1"),
+        (a_pod(), (a_sandbox(), a_fact(state=CREATED)), "start web-0-0"),
+        (a_pod(), (), "sandbox"),
+    ],
+)
+def test_every_action_that_failed_waits_for_its_time(pod: Pod | None, facts: tuple[Fact, ...], trial: str) -> None:
+    failed = {trial: Failure(reason="", message="", until=NOW + 9)}
+    memory = msgspec.structs.replace(READY, failures=failed)
+    assert look(pod, *facts, memory=memory, drained=True) == Decision((), NOW + 9)
+    assert look(pod, *facts, memory=memory, drained=True, now=NOW + 9).actions
+
+
+def test_what_failed_holds_nothing_else_back() -> None:
+    failed = {"remove web-0-0": Failure(reason="", message="", until=NOW + 9)}
+    facts = (a_fact(state=EXITED), a_fact("side", state=EXITED))
+    decision = look(a_pod(deleted=True), *facts, memory=msgspec.structs.replace(READY, failures=failed), drained=True)
+    assert decision == Decision((Remove("side-0-0"),), NOW + 9)
 
 
 def test_another_image_is_another_container() -> None:
@@ -334,6 +372,7 @@ class World:
             connected=frozenset(self.connected),
             images=self.images,
             deleted_seen=NOW,
+            ended=ends(self.facts.values()),
         )
         return View(pod=self.pod, facts=tuple(self.facts.values()), memory=memory, now=self.now)
 

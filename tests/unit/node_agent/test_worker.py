@@ -89,7 +89,7 @@ class Case:
             address="192.0.2.1",
             owner=Owner("c1", "n1"),
             runtime=self.runtime,
-            images=Images(self.runtime, lambda: self.runtime.now),
+            images=Images(self.runtime, self.runtime.monotonic),
             addresses=KeptAddresses(folder / "addresses", "10.208.0.0/24"),
             volumes=Volumes(folder / "pods", shared=True),
             network=self.network,
@@ -100,6 +100,7 @@ class Case:
             kept=Kept(folder / "status"),
             turns=Turns(4),
             now=lambda: self.runtime.now,
+            monotonic=self.runtime.monotonic,
         )
         self.node.engine_up.set()
         self.worker = Worker(self.node, KEY, "u1")
@@ -135,7 +136,7 @@ class Case:
         self.runtime.listeners.clear()
         self.heard.statuses.clear()
         self.node.kept = Kept(self.folder / "status")
-        self.node.images = Images(self.runtime, lambda: self.runtime.now)
+        self.node.images = Images(self.runtime, self.runtime.monotonic)
         self.worker = Worker(self.node, KEY, "u1")
         self.runtime.listeners.append(self.worker.changed)
         self.worker.listed(tuple(self.runtime.facts.values()))
