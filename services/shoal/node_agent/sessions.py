@@ -159,7 +159,7 @@ class Sessions:
     async def _end(self, session: _Session) -> None:
         try:
             if session.mark and not session.flow.done:
-                await asyncio.get_running_loop().run_in_executor(None, exec_processes.end_marked, session.mark)
+                await exec_processes.end(self._runtime, session.container, session.mark)
         finally:
             await session.flow.close()
 

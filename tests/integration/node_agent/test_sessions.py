@@ -10,7 +10,7 @@ from tests.integration.node_agent.host import EngineHost
 from tests.integration.node_agent.test_engine import make
 
 from shoal.bus.rpc import Request
-from shoal.node_agent import sessions
+from shoal.node_agent import exec_processes, sessions
 from shoal.node_agent.runtime.engine import Engine
 from shoal.node_agent.sessions import Sessions
 from shoal.wire import ExecRequest, NodeSessionRequest, SessionOpened, SessionReply, SessionRequest
@@ -45,6 +45,15 @@ def processes(host: EngineHost, container: str) -> set[str]:
     return {line[-1] for line in titles}
 
 
+async def all_began(host: EngineHost, container: str) -> None:
+    """What was sent into the background may begin after its parent has spoken."""
+
+    async def began() -> bool:
+        return {"sleep 71", "sleep 72", "sleep 74"} <= processes(host, container)
+
+    await until(began, within=20)
+
+
 @pytest.mark.parametrize(
     "script",
     [f"{FORGETFUL} echo begun; exec sleep 75", "echo begun; exec setsid sleep 75", "echo begun; exit 0"],
@@ -64,7 +73,7 @@ async def test_nothing_of_an_exec_outlives_its_session(
         session = await opened(made, container, "sh", "-c", f"{FLED} {ORPHANED} {DETACHED} {script}")
         reply = await pull(made, session, 1)
         assert b"".join(c.data for c in reply.chunks) == b"begun\n"
-        assert len(processes(host, container)) > len(before) + 2
+        await all_began(host, container)
 
         async def only_its_own() -> bool:
             return processes(host, container) == before
@@ -95,3 +104,23 @@ async def test_another_exec_in_the_same_container_goes_on(engine: Engine, host: 
         last = await pull(made, kept, last.sequence + 1)
     assert last.exit_code == 0
     await made.close()
+
+
+async def test_an_agent_that_does_not_see_the_containers_processes_ends_them_too(
+    engine: Engine, host: EngineHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one without root, or with its engine elsewhere."""
+    monkeypatch.setattr(exec_processes, "end_marked", lambda _: 0)
+    container = await make(engine, "sleep", "1000")
+    await engine.start(container)
+    before = processes(host, container)
+    made = Sessions("n1", engine, lambda uid, name: (fact,))
+    fact = await engine.inspect(container)
+    try:
+        session = await opened(made, container, "sh", "-c", f"{FLED} {ORPHANED} {DETACHED} echo begun; exec sleep 75")
+        await pull(made, session, 1)
+        await all_began(host, container)
+        await pull(made, session, 2, end=True)
+        assert processes(host, container) == before
+    finally:
+        await made.close()
