@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from shoal.errors import ShoalError, first_sentence
-from shoal.node_agent.runtime.port import Runtime
+from shoal.node_agent.runtime.port import EngineError, Runtime
 from shoal.telemetry.logs import log
 
 MARK = "SHOAL_SESSION"
@@ -73,7 +73,8 @@ async def _end_inside(runtime: Runtime, container: str, mark: str) -> str:
     except TimeoutError:
         return f"looking for it in the container took longer than {INSIDE_S:.0f} s"
     except ShoalError as error:
-        return first_sentence(error)
+        ended = isinstance(error, EngineError) and (error.status == 409 or "No such container" in error.message)
+        return "" if ended else first_sentence(error)
     text = said.decode(errors="replace").strip()
     return "" if text == "done" else text or "the container has no shell that could look for it"
 

@@ -86,6 +86,8 @@ class Container:
     ("said", "why"),
     [
         (b"done\n", ""),
+        (EngineError("container c is not running", status=409), ""),
+        (EngineError("No such container: c", status=404), ""),
         (b"the image has no tr or no grep\n", "the image has no tr or no grep"),
         (b"", "the container has no shell that could look for it"),
         (EngineError('exec: "sh": executable file not found in $PATH', status=400), 'exec: "sh": executable'),
