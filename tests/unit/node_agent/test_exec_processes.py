@@ -4,14 +4,15 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.unit.node_agent.simulated import Pieces
 
+from shoal.node_agent import exec_processes
 from shoal.node_agent.exec_processes import INSIDE, MARK, end, end_marked, new_mark
 from shoal.node_agent.runtime.port import EngineError
-from shoal.telemetry.logs import log
 
 
 @contextmanager
@@ -97,7 +98,8 @@ async def test_what_is_not_seen_from_here_is_looked_for_inside_and_a_failure_is_
     monkeypatch: pytest.MonkeyPatch, said: bytes | Exception, why: str
 ) -> None:
     warned: list[str] = []
-    monkeypatch.setattr(log, "warning", lambda _, **fields: warned.append(fields["why"]))
+    told = SimpleNamespace(warning=lambda _, **fields: warned.append(fields["why"]))
+    monkeypatch.setattr(exec_processes, "log", told)
     container: Any = Container(said)
     mark = new_mark()
     await end(container, "c", mark)
