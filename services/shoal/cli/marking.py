@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shoal.cli.arguments import Parser, UsageError, add_all_namespaces, add_dry_run, add_files, add_selector, one_of
+from shoal.cli.arguments import (
+    Parser,
+    UsageError,
+    add_all_namespaces,
+    add_dry_run,
+    add_field_selector,
+    add_files,
+    add_selector,
+    one_of,
+)
 from shoal.cli.context import Context
 from shoal.cli.failure import sentences
-from shoal.cli.files import headers, read
 from shoal.cli.output.changed import print_changed
 from shoal.cli.resources import Named
 from shoal.cli.tracing import publish_span
@@ -42,6 +50,7 @@ class Wanted(msgspec.Struct, frozen=True):
 def arguments(parser: Parser, mark: Mark) -> None:
     parser.flag("--overwrite", help=f"a {mark.noun} that has another value is changed; else that is an error")
     add_selector(parser)
+    add_field_selector(parser)
     parser.flag("--all", help="all of the kind in the namespace")
     add_all_namespaces(parser)
     add_files(parser)
@@ -80,12 +89,10 @@ async def run(context: Context, args: argparse.Namespace, mark: Mark) -> int:
     words, changes = split(args.names)
     if not changes and not args.list:
         raise UsageError(f"say what to change: KEY=VALUE sets a {mark.noun}, KEY- removes it")
-    if args.filename and words:
-        raise UsageError("name objects either by -f or by words")
     args.names = words
     failed = False
     async with context.connect() as cluster:
-        objects = _in_files(context, args) if args.filename else await named(cluster, context, args)
+        objects = await named(cluster, context, args)
         if not objects:
             raise NotFound("no resources found")
         with publish_span(context.env) as traceparent:
@@ -105,11 +112,6 @@ def _told(context: Context, error: ShoalError) -> bool:
     for sentence in sentences(error):
         context.note(f"error: {sentence}")
     return True
-
-
-def _in_files(context: Context, args: argparse.Namespace) -> list[Named]:
-    found = [h for file in read(args.filename, recursive=args.recursive) for h in headers(file)]
-    return [Named(h.kind, (h.namespace or context.namespace(args)) if h.kind.namespaced else "", h.name) for h in found]
 
 
 async def _mark(

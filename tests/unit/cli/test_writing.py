@@ -259,6 +259,12 @@ async def test_delete_by_field() -> None:
     assert ran.out == "pod/a\n"
 
 
+async def test_label_by_field() -> None:
+    cluster = FakeCluster(a_pod("a", phase="Failed"), a_pod("b"))
+    await shoal(cluster, "label", "pods", "--field-selector=status.phase=Failed", "seen=yes")
+    assert [request.name for request in cluster.requests("patch")] == ["a"]
+
+
 @pytest.fixture
 def of_two(tmp_path: Path) -> str:
     path = tmp_path / "two.yaml"
