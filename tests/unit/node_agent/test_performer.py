@@ -238,6 +238,7 @@ async def test_a_clock_that_is_set_back_prolongs_no_pause(tmp_path: Path) -> Non
     bench = Bench(tmp_path)
     bench.runtime.fail["create"] = [EngineError("busy", status=500)]
     bench.want(a_pod())
+    bench.runtime.set_clock(3600)
     await bench.step()
     await bench.step()
     assert bench.known.failures
