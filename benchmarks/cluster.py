@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from shoal import names, wire
 from shoal.bus.connecting import connect
 from shoal.client import Client
 from shoal.config import BusConfig
+from shoal.errors import NotFound
 from shoal.local.lab import Lab
 from shoal.model.pod import Pod
 
@@ -73,9 +74,10 @@ class Cluster:
         for resource in ("replicasets", "pods"):
             for item in (await self.client.list(resource, self.namespace)).items:
                 name = msgspec.json.decode(item)["metadata"]["name"]
-                await self.client.delete(
-                    resource, self.namespace, wire.DeleteRequest(name=name, grace_period_seconds=0)
-                )
+                with suppress(NotFound):  # a set's pods go with it
+                    await self.client.delete(
+                        resource, self.namespace, wire.DeleteRequest(name=name, grace_period_seconds=0)
+                    )
         async for pods in self.pods():
             if not pods:
                 return
