@@ -252,7 +252,7 @@ def test_the_pages_name_what_there_is() -> None:
     """Relative links lead somewhere, and every process and package on the architecture page exists."""
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists() or target == "benchmarks/results.md", f"{relative(page)}: {target}"
+            assert (page.parent / target).exists(), f"{relative(page)}: {target}"
     for module in re.findall(r"`shoal\.([a-z_]+)` \|", ARCHITECTURE):
         assert (ROOT / "services/shoal" / module / "__main__.py").exists(), module
     for path in re.findall(r"`([a-z_]+(?:/|\.py))`", ARCHITECTURE):
