@@ -258,10 +258,15 @@ class RegisterReply(Body, kw_only=True):
     pod_cidr: str
     cluster_cidr: str
     heartbeat_seconds: float = 0.5
+    revision: int = 0  # the cluster's, by then: of two registrations of one host the later has no lower one
 
 
 class Report(Body, kw_only=True):
     """One changed record. `revision`: of the observed entry that the node knows it replaces (0 = none, -1 = unknown).
+
+    `order`: the revision at which the host registered, and its monotonic clock (ns) when this was said: what was said
+    earlier and arrives later is refused. `overtakes`: an earlier one was not answered and may arrive yet, so that this one
+    is stored though it says nothing new.
 
     `gone`: the pod has ended, its containers are removed; the control plane may remove its entries.
     """
@@ -271,6 +276,8 @@ class Report(Body, kw_only=True):
     name: str
     uid: str
     revision: int = -1
+    order: tuple[int, int] = (0, 0)
+    overtakes: bool = False
     status: msgspec.Raw = msgspec.Raw(b"{}")
     gone: bool = False
     traceparent: str = ""

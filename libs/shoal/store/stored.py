@@ -21,13 +21,15 @@ T = TypeVar("T", bound=Object)
 class Observed(Record, frozen=True, kw_only=True):
     """The JSON of an observed entry. It counts only for the object that has this `uid`.
 
-    `counter`: how many names were derived from this owner so far. `gone`: a pod's containers are removed.
+    `counter`: how many names were derived from this owner so far. `gone`: a pod's containers are removed. `order`: of a
+    node's report (`wire.Report`).
     """
 
     uid: str = ""
     observed_generation: int = 0
     counter: int = 0
     gone: bool = False
+    order: tuple[int, int] = (0, 0)
     status: msgspec.Raw = msgspec.Raw(b"{}")
 
 

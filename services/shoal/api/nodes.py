@@ -65,6 +65,8 @@ class Nodes:
         hidden: list[str] = []
         async with self._registering:
             obj, _ = await self._writer.write(lambda: self._plan_registration(name, asked, hidden))
+            await self._live.newest()
+            revision = self._live.revision
         assert isinstance(obj, Node)
         log.info("node.registered", node=name, pod_cidr=obj.spec.pod_cidr, uid=obj.metadata.uid)
         for sentence in hidden:
@@ -77,6 +79,7 @@ class Nodes:
             pod_cidr=obj.spec.pod_cidr,
             cluster_cidr=self._cluster.cluster_cidr,
             heartbeat_seconds=HEARTBEAT_EVERY_S,
+            revision=revision,
         )
 
     def _plan_registration(self, name: str, asked: RegisterRequest, hidden: list[str]) -> Plan:

@@ -73,18 +73,30 @@ def check(node: str, report: Report, about: Stored[Any] | None, entry: Entry | N
     except ShoalError as error:
         return Refuse(error, revision)
     known = _known(entry)
+    if known is not None and known.uid != report.uid:
+        known = None
+    if known is not None and known.order > report.order:
+        return Refuse(Conflict(f"{key}: this was said before what is known"), revision)
     record = Observed(
         uid=report.uid,
         observed_generation=_generation(report.status),
-        gone=report.gone or (known is not None and known.uid == report.uid and known.gone),
+        gone=report.gone or (known is not None and known.gone),
+        order=report.order,
         status=report.status,
     )
-    value = msgspec.json.encode(record)
-    if entry is not None and entry.value == value:
+    if entry is not None and known is not None and _says_the_same(record, known) and not _must_overtake(report, known):
         return Unchanged(entry.revision)  # also the repeat of a report whose answer was lost
     if report.revision >= 0 and report.revision != revision:
         return Refuse(Conflict(f"{key} was reported since under revision {revision}"), revision, confirm=True)
-    return Write(key, value, revision)
+    return Write(key, msgspec.json.encode(record), revision)
+
+
+def _says_the_same(record: Observed, known: Observed) -> bool:
+    return msgspec.structs.replace(record, order=known.order) == known
+
+
+def _must_overtake(report: Report, known: Observed) -> bool:
+    return report.overtakes and known.order < report.order
 
 
 def _mine(node: str, report: Report, about: Stored[Any] | None) -> ShoalError | None:

@@ -1,11 +1,13 @@
 """What this node has to say, sent by request: the newest status of each pod and of itself, and events.
 
 What gathers while one request is in flight goes into the next. Of each record only the newest is sent; unanswered it is
-sent again, unless something newer took its place meanwhile. Doing it twice is harmless (the api compares).
+sent again, unless something newer took its place meanwhile. Doing it twice is harmless (the api compares), and so is a
+request that arrives late: each report says when it was made (`wire.Report.order`).
 """
 
 import asyncio
 import random
+import time
 from collections import deque
 from datetime import UTC, datetime
 
@@ -29,14 +31,17 @@ CONFLICTS_AT_ONCE = 1  # the answer names the revision to build upon: the next s
 class Reporter:
     """`run` sends until it is cancelled. `pod` and `event` only remember."""
 
-    def __init__(self, bus: Bus, node: str, session: str) -> None:
+    def __init__(self, bus: Bus, node: str, session: str, registered: int = 0) -> None:
+        """`registered`: the cluster's revision when this host did."""
         self._bus = bus
         self._node = node
         self._session = session
+        self._registered = registered
         self._waiting: dict[tuple[ObjectKey, str], Report] = {}
         self._asked: dict[tuple[ObjectKey, str], Report] = {}  # in the request that is under way
         self._sent: dict[tuple[ObjectKey, str], bytes] = {}  # what was acknowledged
         self._revisions: dict[tuple[ObjectKey, str], int] = {}
+        self._unanswered: set[tuple[ObjectKey, str]] = set()  # something of it may arrive yet
         self._events: deque[NodeEvent] = deque(maxlen=EVENTS_KEPT_MAX)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -59,6 +64,7 @@ class Reporter:
             name=key.name,
             uid=uid,
             revision=self._revisions.get(which, -1),
+            order=(self._registered, time.monotonic_ns()),
             status=msgspec.Raw(raw),
             gone=gone,
             traceparent=traceparent,
@@ -90,6 +96,7 @@ class Reporter:
         which = (key, uid)
         for known in (self._waiting, self._asked, self._sent, self._revisions):
             known.pop(which, None)
+        self._unanswered.discard(which)
 
     async def told(self, key: ObjectKey, uid: str) -> None:
         """Until what was said of an object last is acknowledged."""
@@ -122,10 +129,12 @@ class Reporter:
         reports = self._asked = self._take()
         order = list(reports)
         events = [self._events.popleft() for _ in range(min(len(self._events), EVENTS_MAX))]
-        request = StatusRequest(session=self._session, reports=list(reports.values()), events=events)
+        told = [msgspec.structs.replace(r, overtakes=which in self._unanswered) for which, r in reports.items()]
+        request = StatusRequest(session=self._session, reports=told, events=events)
         try:
             reply = await self._bus.request(self._bus.names.status(self._node), request, StatusReply, timeout=ANSWER_S)
         except BaseException:
+            self._unanswered.update(self._asked)
             self._again()
             self._events.extendleft(reversed(events))
             raise
@@ -165,6 +174,7 @@ class Reporter:
             self._revisions[which] = result.revision
         error = result.error
         if error is None:
+            self._unanswered.discard(which)
             self._sent[which] = bytes(report.status) + (b"!" if report.gone else b"")
             self._heard.set()
             if (newer := self._waiting.get(which)) is not None:

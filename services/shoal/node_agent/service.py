@@ -132,7 +132,7 @@ class Agent:
         self.host = host
         self.registered = registered
         self.session = uuid.uuid4().hex
-        self.reporter = Reporter(bus, config.node, self.session)
+        self.reporter = Reporter(bus, config.node, self.session, registered.revision)
         self.images = Images(runtime)
         self.network = network
         self.sandbox = FAST if network is not None else ENGINE

@@ -73,7 +73,9 @@ class Proxy:
     def __init__(self, config: ProxyConfig, bus: Bus) -> None:
         self.config = config
         self.bus = bus
-        self.reporter = NetworkReporter(bus, config.node)
+        self.reporter = NetworkReporter(
+            bus, config.node, lambda: reply.revision if (reply := _registration(config.state)) else 0
+        )
         self._kernel = Netlink()
         self._monitor = Monitor()
         asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._kernel_changed)
@@ -244,10 +246,22 @@ class Proxy:
             await asyncio.sleep(WATERMARK_LEAST_S)
 
 
+def _registration(state: Path) -> RegisterReply | None:
+    """What the agent was told when it registered."""
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode((state / "registration.json").read_bytes(), type=RegisterReply)
+    return None
+
+
+def _registered(state: Path) -> int:
+    """The cluster's revision by then."""
+    reply = _registration(state)
+    return reply.revision if reply is not None else 0
+
+
 def _cluster(state: Path) -> IPv4Network | None:
-    """The cluster's range, from what the agent was told when it registered."""
-    try:
-        reply = msgspec.json.decode((state / "registration.json").read_bytes(), type=RegisterReply)
-        return IPv4Network(reply.cluster_cidr)
-    except (OSError, msgspec.MsgspecError, ValueError):
-        return None
+    """The cluster's range."""
+    reply = _registration(state)
+    with suppress(ValueError):
+        return IPv4Network(reply.cluster_cidr) if reply is not None else None
+    return None

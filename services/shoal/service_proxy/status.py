@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -51,13 +52,16 @@ def condition(problems: Sequence[str], others: int) -> Condition:
 
 
 class NetworkReporter:
-    def __init__(self, bus: Bus, node: str) -> None:
+    def __init__(self, bus: Bus, node: str, registered: Callable[[], int]) -> None:
+        """`registered`: tells the cluster's revision when this host registered."""
         self._bus = bus
         self._node = node
+        self._registered = registered
         self._uid = ""
         self._said: Condition | None = None
         self._report: Report | None = None
         self._revision = -1
+        self._unanswered = False  # an earlier one may arrive yet
         self._wake = asyncio.Event()
 
     def known_as(self, uid: str) -> None:
@@ -85,6 +89,7 @@ class NetworkReporter:
             namespace="",
             name=self._node,
             uid=self._uid,
+            order=(self._registered(), time.monotonic_ns()),
             status=msgspec.Raw(msgspec.json.encode(status)),
         )
         self._wake.set()
@@ -99,11 +104,12 @@ class NetworkReporter:
                 continue
             try:
                 await self._bus.connected.wait()
-                request = StatusRequest(reports=[msgspec.structs.replace(report, revision=self._revision)])
+                said = msgspec.structs.replace(report, revision=self._revision, overtakes=self._unanswered)
+                request = StatusRequest(reports=[said])
                 reply = await self._bus.request(self._bus.names.status(self._node), request, StatusReply)
                 again = not reply.results or self._answered(reply.results[0])
             except Retryable as error:
-                again = True
+                again = self._unanswered = True
                 log.debug("network.unanswered", error=str(error))
             if not again:
                 failures = 0
@@ -117,6 +123,7 @@ class NetworkReporter:
         if result.revision or result.error is None or result.error.reason == "Conflict":
             self._revision = result.revision or -1
         if result.error is None:
+            self._unanswered = False
             return False
         if again := is_retryable(result.error):
             log.debug("network.unanswered", error=result.error.message)

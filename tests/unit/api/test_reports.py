@@ -95,6 +95,34 @@ def test_what_is_not_its_to_say_is_refused(
     assert found.confirm is confirm
 
 
+@pytest.mark.parametrize("late", [(1, 900), (2, 4)])
+def test_what_was_said_before_and_arrives_after_is_refused(late: tuple[int, int]) -> None:
+    """Of a session before, or of this one: it names no revision that would tell."""
+    known = stored_by(a_report(order=(2, 5)))
+    found = check(
+        "n1", a_report(order=late, revision=-1, status=msgspec.Raw(b'{"phase":"Pending"}')), pod_on("n1"), known
+    )
+    assert isinstance(found, Refuse)
+    assert isinstance(found.error, Conflict)
+    assert found.revision == 9
+
+
+def test_what_says_nothing_new_is_stored_if_something_older_may_arrive_yet() -> None:
+    known = stored_by(a_report(order=(2, 5)))
+    assert check("n1", a_report(order=(2, 7), revision=9), pod_on("n1"), known) == Unchanged(9)
+    found = check("n1", a_report(order=(2, 7), revision=9, overtakes=True), pod_on("n1"), known)
+    assert isinstance(found, Write)
+    again = Entry("observed.n1.pods.default.web", found.value, 10)
+    late = check("n1", a_report(order=(2, 6), revision=9, status=msgspec.Raw(b"{}")), pod_on("n1"), again)
+    assert isinstance(late, Refuse)
+    assert check("n1", a_report(order=(2, 7), revision=9, overtakes=True), pod_on("n1"), again) == Unchanged(10)
+
+
+def test_a_successors_first_report_is_taken_whatever_its_order() -> None:
+    known = stored_by(a_report(order=(9, 9)))
+    assert isinstance(check("n1", a_report(uid="u2", order=(1, 1)), pod_on("n1", uid="u2"), known), Write)
+
+
 def test_gone_stays_gone() -> None:
     gone = stored_by(a_report(gone=True))
     found = check("n1", a_report(status=msgspec.Raw(b'{"phase":"Failed"}')), pod_on("n1"), gone)

@@ -197,3 +197,18 @@ async def test_one_request_stays_within_a_message(case: Any) -> None:
     await settled(case)
     assert sum(len(r.reports) for r in case.bus.requests) == 500
     assert max(len(r.reports) for r in case.bus.requests) <= 200
+
+
+async def test_what_follows_an_unanswered_report_overtakes_it_and_says_when_it_was_said(case: Any) -> None:
+    def unanswered(_request: StatusRequest) -> StatusReply:
+        raise Unavailable("no answer")
+
+    case.bus.answer = [unanswered]
+    case.say(A, "Pending")
+    await settled(case)
+    case.say(A, "Running")
+    await settled(case)
+
+    said = [r for request in case.bus.requests for r in request.reports]
+    assert [r.overtakes for r in said] == [False, True, False]
+    assert said[0].order == said[1].order < said[2].order

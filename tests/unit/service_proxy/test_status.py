@@ -31,7 +31,7 @@ class FakeBus:
 async def said(*answers: StatusReply) -> list[int]:
     """The revisions that were sent, one a request, until all answers are given."""
     bus = FakeBus(list(answers))
-    reporter = NetworkReporter(bus, "n1")  # type: ignore[arg-type]
+    reporter = NetworkReporter(bus, "n1", lambda: 0)  # type: ignore[arg-type]
     reporter.known_as("u1")
     reporter.say(condition((), 0))
     task = asyncio.create_task(reporter.run())
