@@ -7,6 +7,7 @@ answers are taken in the order of their numbers. Input goes no further than the 
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -18,7 +19,8 @@ from shoal.errors import ShoalError, Unavailable, from_status
 from shoal.wire import STDIN_WINDOW, Chunk, SessionReply, SessionRequest
 
 ANSWER_S = 12.0  # the node answers within 10
-TRIES = 3
+PATIENCE_S = 10.0  # while no api answers: a restart of the only one takes one or two
+END_PATIENCE_S = 1.0  # the node ends an idle session by itself
 CREDIT_BYTES = 262_144
 STDIN_BYTES_MAX = 65_536
 PULLS_AT_ONCE = 2  # one that waits for output, and one that brings input
@@ -80,7 +82,8 @@ class Session:
         if not self.done:
             self.done = True
             with suppress(ShoalError):
-                await self._pull(SessionRequest(session=self._session, sequence=self._next(), credit_bytes=0, end=True))
+                last = SessionRequest(session=self._session, sequence=self._next(), credit_bytes=0, end=True)
+                await self._pull(last, END_PATIENCE_S)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """Raises: the error that ended the session; Unavailable if its node does not answer any more."""
@@ -143,17 +146,18 @@ class Session:
         self._sequence += 1
         return self._sequence
 
-    async def _pull(self, request: SessionRequest) -> SessionReply:
-        for tries_left in range(TRIES - 1, -1, -1):
+    async def _pull(self, request: SessionRequest, patience_s: float = PATIENCE_S) -> SessionReply:
+        """Asked again while every api is away, as when one is restarted; the node keeps the session for longer than that."""
+        until = time.monotonic() + patience_s
+        while True:
             try:
                 reply = await self._bus.request(
                     self._subject, request, SessionReply, timeout=ANSWER_S, traceparent=self._traceparent
                 )
             except Unavailable:
-                if not tries_left or self._bus.nc.is_closed:
+                if self._bus.nc.is_closed or time.monotonic() > until:
                     raise
                 await asyncio.sleep(random.uniform(0.1, 0.3))
             else:
                 self._stdin_taken = max(self._stdin_taken, reply.stdin_taken)
                 return reply
-        raise AssertionError("the loop above returns or raises")

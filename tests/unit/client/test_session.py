@@ -104,6 +104,14 @@ async def test_what_is_typed_does_not_wait_for_output() -> None:
     await wire.flow.close()
 
 
+async def test_a_session_outlives_the_restart_of_every_api() -> None:
+    session, wire = a_session(Shell(), lost=[1] * 5)
+    reader = asyncio.create_task(take(session, 2))
+    session.write(b"ab")
+    assert await reader == b"AB"
+    await wire.flow.close()
+
+
 async def test_pulls_that_arrive_out_of_order_are_done_in_order() -> None:
     session, wire = a_session(Shell(), late=(2,))
     reader = asyncio.create_task(take(session, 6))
