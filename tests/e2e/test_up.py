@@ -72,7 +72,11 @@ async def test_up_again_restarts_nothing_and_what_is_kept_comes_back(machine: Pr
     )
     assert set(running) <= set(machine.processes())
 
-    first = await pods(machine)
+    await machine.shoal("scale", "rs", "hello", "--replicas", "2")
+    assert "the example runs: 3 pods" in await machine.shoal("up")  # nobody's change is taken back
+    async with asyncio.timeout(60):
+        while len(first := await pods(machine)) != 3:  # the third of the set is on its way out
+            await asyncio.sleep(0.2)
     await machine.shoal("down")
     await machine.shoal("up", "--no-example")
     async with asyncio.timeout(60):

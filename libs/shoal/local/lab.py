@@ -109,7 +109,7 @@ class Lab(Places):
 
     async def _start(self, say: Say) -> None:
         await launch(self.directory, env=cluster.base_env())
-        say(f"{len(self.hosts)} hosts: namespaces, links, engines")
+        say(f"{len(self.hosts)} {'host' if len(self.hosts) == 1 else 'hosts'}: namespaces, links, engines")
         keepers = [engine.keeper(self.engine_spec(host), program=f"{host}/keeper") for host in self.hosts]
         await self.control.add([_lab_keeper(self.directory), *keepers])
         pids = {name: report.process.pid for name, report in (await self.control.wait(seconds=20)).items()}

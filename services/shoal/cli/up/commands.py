@@ -112,10 +112,9 @@ async def _run_example(machine: Machine, progress: Progress) -> _Ran:
         async with connect(bus_config(environment), name="shoal-up") as bus:
             client = Client(bus)
             with trace.span("publish") as span:
-                results = await example.apply(client, manifest, span.traceparent)
+                results, wanted = await example.apply(client, manifest, span.traceparent)
             for result in results:
                 progress.done(f"{shown(by_resource(result.resource), result.name)} {result.result}")
-            wanted = example.wanted_pods(manifest)
             address = await example.wait(client, wanted, progress.running)
             progress.done(f"the example runs: {wanted} pods")
             changed = any(result.result != "unchanged" for result in results)

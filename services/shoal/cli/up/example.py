@@ -9,7 +9,7 @@ import msgspec
 
 from shoal import wire
 from shoal.client import Client
-from shoal.errors import ShoalError, Unavailable, from_status
+from shoal.errors import NotFound, ShoalError, Unavailable, from_status
 
 SELECTOR = "example=hello"
 NAMESPACE = "default"
@@ -47,15 +47,56 @@ def text() -> str:
     return Path(__file__).with_name("hello.yaml").read_text()
 
 
-async def apply(client: Client, manifest: str, traceparent: str) -> list[wire.DocumentResult]:
-    """Raises: what the api refused."""
-    reply = await client.apply(
-        wire.ApplyRequest(manifest=manifest, source="examples/hello.yaml"), namespace=NAMESPACE, traceparent=traceparent
-    )
-    for failed in (reply.error, *(r.error for r in reply.results)):
-        if failed is not None:
-            raise from_status(failed)
-    return reply.results
+async def apply(client: Client, manifest: str, traceparent: str) -> tuple[list[wire.DocumentResult], int]:
+    """What of it is not there yet; what is stays as somebody left it (`unchanged`). And how many pods that amounts to.
+
+    Raises: what the api refused.
+    """
+    from shoal.model.manifest import parse
+
+    results: list[wire.DocumentResult] = []
+    missing: list[bytes] = []
+    pods = 0
+    for document in parse(manifest):
+        name = document.object.metadata.name
+        try:
+            there = await client.get(document.kind.resource, NAMESPACE, name)
+        except NotFound:
+            missing.append(msgspec.json.encode(document.raw))
+            pods += _pods(msgspec.json.encode(document.raw))
+        else:
+            result = wire.DocumentResult(
+                document=document.document,
+                resource=document.kind.resource,
+                kind=document.kind.kind,
+                namespace=NAMESPACE,
+                name=name,
+                result="unchanged",
+            )
+            results.append(result)
+            pods += _pods(there)
+    if missing:
+        request = wire.ApplyRequest(manifest=b"\n---\n".join(missing).decode(), source="examples/hello.yaml")
+        reply = await client.apply(request, namespace=NAMESPACE, traceparent=traceparent)
+        for failed in (reply.error, *(r.error for r in reply.results)):
+            if failed is not None:
+                raise from_status(failed)
+        results += reply.results
+    return results, pods
+
+
+class _Sized(msgspec.Struct):
+    replicas: int = 1
+
+
+class _Counted(msgspec.Struct):
+    kind: str
+    spec: _Sized = msgspec.field(default_factory=_Sized)
+
+
+def _pods(raw: bytes | msgspec.Raw) -> int:
+    """How many an object amounts to: a ReplicaSet or a Pod."""
+    return msgspec.json.decode(raw, type=_Counted).spec.replicas
 
 
 async def wait(client: Client, wanted: int, show: Callable[[str], None]) -> str:
@@ -82,24 +123,6 @@ async def wait(client: Client, wanted: int, show: Callable[[str], None]) -> str:
     except TimeoutError:
         why = await _why(client, pods)
         raise Unavailable(f"the example does not run after {RUN_SECONDS:.0f} s: {_line(pods, wanted)}{why}") from None
-
-
-def wanted_pods(manifest: str) -> int:
-    """How many pods it amounts to."""
-    from shoal.model.manifest import parse
-    from shoal.model.pod import Pod
-    from shoal.model.replicaset import ReplicaSet
-
-    found = 0
-    for document in parse(manifest):
-        match document.object:
-            case ReplicaSet(spec=spec):
-                found += 1 if spec.replicas is None else spec.replicas
-            case Pod():
-                found += 1
-            case _:
-                pass
-    return found
 
 
 def _keep(pods: dict[str, _Pod], raw: msgspec.Raw, *, gone: bool = False) -> None:
