@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from shoal import clock
 from shoal.bus.connection import Bus
 from shoal.errors import Retryable, is_retryable
 from shoal.names import ObjectKey
@@ -74,7 +73,7 @@ class Reporter:
         self._wake.set()
 
     def event(self, key: ObjectKey, uid: str, type_: str, reason: str, message: str, *, field_path: str = "") -> None:
-        now = datetime.fromtimestamp(clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._events.append(
             NodeEvent(
                 resource=key.resource,

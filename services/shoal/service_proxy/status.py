@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from shoal import clock
 from shoal.bus.connection import Bus
 from shoal.errors import Retryable, is_retryable
 from shoal.model.meta import Condition, Record
@@ -75,7 +74,7 @@ class NetworkReporter:
         said = self._said
         if said is not None and (said.status, said.message) == (found.status, found.message):
             return
-        when = datetime.fromtimestamp(clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if said is not None and said.status == found.status:
             when = said.last_transition_time or when
         self._said = msgspec.structs.replace(found, last_transition_time=when)
